@@ -1,0 +1,56 @@
+/* One RPC while it is answered: what a handler sees.
+ *
+ * A handler is `forge_code <service>_<verb>(struct rpc_call *call, const Request *request, Reply *reply)`: validate, bind, run,
+ * map. It runs on one thread from start to end, allocates in call->arena only, frees nothing and returns the code; on failure
+ * call->error says why. It is called with the caller authenticated and authorised and the payload checked and unpacked.
+ * For a write (rules.c) rpc/write.c has put the claim before it and puts change, audit and stored reply after it (rpc/write.h). */
+#ifndef SERVER_RPC_CALL_H
+#define SERVER_RPC_CALL_H
+
+#include "auth/principal.h"
+#include "db/stmt.h"
+#include "wire/arena.h"
+#include "wire/status.h"
+#include "wire/uuid.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rpc_server; /* private to rpc */
+
+struct rpc_call {
+    struct forge_arena *arena;
+    struct db_session *db;           /* leased for worker methods; NULL for inline methods */
+    struct auth_principal principal; /* kind AUTH_NOBODY for methods that need no credential */
+    struct forge_error error;
+    struct forge_uuid request_id;    /* nil where the header has none */
+    int64_t now_us;                  /* the request's wall clock: every time a handler stores comes from here */
+    uint64_t deadline_ns;            /* monotonic */
+    const char *peer_address;        /* of the connection, "" over ipc */
+    bool woken;                      /* parked before and run again */
+    struct rpc_server *server;
+};
+
+/* Notes a wrong field; rpc_call_invalid() then refuses with INVALID_ARGUMENT and every violation. field: path in the request. */
+void rpc_call_violation(struct rpc_call *call, const char *field, const char *format, ...) FORGE_PRINTF(3, 4);
+bool rpc_call_has_violations(const struct rpc_call *call);
+forge_code rpc_call_invalid(struct rpc_call *call);
+/* return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", id); */
+forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
+
+/* For handlers that wait for an event, in this order: rpc_call_park() enters the call in the parked table under key (so that no
+ * wake-up is lost), then the handler looks at the state it waits for; when there is something to answer it calls
+ * rpc_call_unpark() and answers, otherwise it returns FORGE_PARKED. A wake-up (rpc_wake) or until_ms (monotonic; taken down to
+ * 200 ms before the deadline) runs the handler again from its start with call->woken set. RESOURCE_EXHAUSTED when
+ * connection or principal have too many parked calls. While the server drains nothing parks: FORGE_UNAVAILABLE. */
+forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_ms) FORGE_MUST_CHECK;
+void rpc_call_unpark(struct rpc_call *call);
+/* Ends the wait of every call parked under key. Any thread. */
+void rpc_wake(struct rpc_server *server, const char *key);
+
+/* For control's handlers: the state of this server, and the queued or parked call of the same principal on the same connection. */
+bool rpc_server_is_draining(const struct rpc_server *server);
+bool rpc_server_is_ready(const struct rpc_server *server, const char **out_reason); /* reason: static or call's lifetime; never NULL when false */
+bool rpc_call_cancel_other(struct rpc_call *call, const struct forge_uuid *request_id);
+
+#endif

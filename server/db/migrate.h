@@ -1,0 +1,33 @@
+/* Schema migrations: `forged migrate upgrade | downgrade | current`, with Alembic's verbs and meaning.
+ *
+ * Each revision runs in one transaction with its row in schema_revisions, under a session advisory lock, so that of two
+ * migrators one waits and a killed one leaves whole revisions. Lock waits are short (1 s) and tried again, so that a queue
+ * of waiting readers never builds up behind an ALTER TABLE. Every function opens a connection of its own and blocks.
+ *
+ * url: what libpq takes, as the owner of the database; another role is refused with FAILED_PRECONDITION naming DATABASE_OWNER_URL.
+ * folder: of the migration files. progress: one line for people per step; may be NULL. */
+#ifndef SERVER_DB_MIGRATE_H
+#define SERVER_DB_MIGRATE_H
+
+#include "wire/status.h"
+
+#include <stdbool.h>
+
+typedef void (*db_migrate_progress)(const char *line, void *user);
+
+/* target: "head", "+N", a revision or its first digits (at least 4) when they are unique.
+ * INVALID_ARGUMENT: bad target or files. FAILED_PRECONDITION: an applied file was changed, the database has a revision the folder
+ * lacks, wrong role. UNAVAILABLE: no connection, or a lock was not given within the attempts. */
+forge_code db_migrate_upgrade(const char *url, const char *folder, const char *target, db_migrate_progress progress, void *user,
+                              struct forge_error *error) FORGE_MUST_CHECK;
+
+/* target: "base", "-N", or a revision (which then is the current one). Deletes data. Changed up files are no hindrance here: going
+ * down to base is how a development database is reset. */
+forge_code db_migrate_downgrade(const char *url, const char *folder, const char *target, db_migrate_progress progress, void *user,
+                                struct forge_error *error) FORGE_MUST_CHECK;
+
+/* Tells the current revision to progress: "3f6b1c9d2a70 (head)", nothing when no revision is applied. verbose: several lines. */
+forge_code db_migrate_current(const char *url, const char *folder, bool verbose, db_migrate_progress progress, void *user,
+                              struct forge_error *error) FORGE_MUST_CHECK;
+
+#endif

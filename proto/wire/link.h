@@ -55,6 +55,8 @@ struct forge_link_options {
     struct forge_tls *tls;                       /* a reference is taken */
     const struct forge_link_callbacks *callbacks; /* must outlive the link */
     void *user;
+    const char *server_name; /* dial: the name the certificate must carry (and SNI, unless an IP address) where the host dialled is an
+                                address that was looked up from it; NULL = host. Copied. */
     unsigned handshake_ms; /* TCP connect, TLS handshake and SP header together */
     unsigned body_ms;      /* an incomplete frame, or bytes the peer does not take */
     unsigned idle_ms;      /* without traffic and without calls in flight; 0 = never */

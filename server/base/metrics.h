@@ -44,6 +44,6 @@ int64_t base_metric_value(const struct base_metric *metric, unsigned first, unsi
 
 /* The whole registry as text, NUL-terminated; the caller frees it. Series of labelled counters and histograms that never counted are left
  * out. NULL without memory. Any thread. */
-char *base_metrics_text(const struct base_metrics *metrics);
+char *base_metrics_text(struct base_metrics *metrics);
 
 #endif

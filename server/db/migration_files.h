@@ -16,7 +16,7 @@
 enum {
     DB_REVISION_SIZE = 13,                 /* 12 hexadecimal digits and the NUL */
     DB_MIGRATION_FILE_BYTES_MAX = 4 << 20, /* one file */
-    DB_MIGRATIONS_MAX = 10000
+    DB_MIGRATIONS_MAX = 1000
 };
 
 struct db_migration {

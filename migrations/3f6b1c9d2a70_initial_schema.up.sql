@@ -69,6 +69,7 @@ CREATE TABLE organizations (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
     deleted_at timestamptz,
+    row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT organizations_pkey PRIMARY KEY (organization_id)
 );
 
@@ -96,6 +97,7 @@ CREATE TABLE projects (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
     deleted_at timestamptz,
+    row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT projects_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT projects_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations (organization_id) ON DELETE CASCADE
 );
@@ -148,6 +150,7 @@ CREATE TABLE prompts (
     newest_version integer NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz,
+    row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT prompts_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT prompts_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects (organization_id, id) ON DELETE CASCADE,
     CONSTRAINT valid_current_version CHECK (current_version BETWEEN 1 AND newest_version)

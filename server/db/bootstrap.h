@@ -14,17 +14,20 @@ typedef void (*db_bootstrap_progress)(const char *line, void *user);
 
 struct db_bootstrap_roles {
     const char *superuser_url; /* any database of the cluster, as a superuser */
-    const char *database;      /* made, owned by forge_owner, when it does not exist; letters, digits and _ only */
+    const char *database;      /* made, owned by forge_owner, when it does not exist: a-z, 0-9 and _, at most 63 */
     bool passwords;            /* true: each role gets a password; false: URLs without one (peer or certificate authentication) */
-    const char *env_path;      /* .env file the URLs go to (mode 0600; other lines are kept) */
-    const char *key_variable;  /* setting that names the key-encryption key file, e.g. "KEY_FILE" */
-    const char *key_path;      /* made with 0600 when neither it nor key_variable in env_path names an existing file */
+    const char *env_path;      /* .env file the settings go to (mode 0600; other lines are kept) */
+    const char *key_variable;  /* setting that names the key-encryption key file, e.g. "FORGE_KEY_FILE" */
+    const char *key_path;      /* where it is made when env_path names none */
+    /* Writes a new key-encryption key file, mode 0600; fails when the file exists. Not called when it does. */
+    forge_code (*key_create)(const char *path, struct forge_error *error);
 };
 
 /* Repeatable. Makes forge_owner (owns and migrates), forge_app (serves; no BYPASSRLS), forge_maint (may SET ROLE forge_owner) and
  * forge_backup (BYPASSRLS, pg_read_all_data), takes CONNECT and the public schema from PUBLIC and writes DATABASE_URL,
  * DATABASE_OWNER_URL, DATABASE_MAINT_URL and DATABASE_BACKUP_URL into env_path. A password that is in env_path already is
- * kept and set again. PERMISSION_DENIED when superuser_url is none. */
+ * kept and set again; without one a new password is set, which ends what another .env of the same cluster says. PERMISSION_DENIED when
+ * superuser_url is none. */
 forge_code db_bootstrap_roles(const struct db_bootstrap_roles *config, db_bootstrap_progress progress, void *user,
                               struct forge_error *error) FORGE_MUST_CHECK;
 

@@ -178,10 +178,8 @@ void *forge_arena_alloc(struct forge_arena *arena, size_t size)
 {
     if (arena->overflowed)
         return NULL;
-    if (size > arena->bytes_max)
-        goto overflow; /* also keeps the rounding below from wrapping */
     size_t rounded = round_up(size ? size : 1);
-    if (rounded > arena->bytes_max - arena->used)
+    if (rounded < size || rounded > arena->bytes_max - arena->used)
         goto overflow;
     struct forge_arena_chunk *chunk = arena->chunks;
     if (!chunk || rounded > chunk->size - chunk->used) {

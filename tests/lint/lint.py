@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Rules of the tree that a compiler does not check. usage: tests/lint/lint.py RULE [--build DIR]
+
+Each rule prints what breaks it as file:line: text and exits 1; 0 when nothing does. CTest runs every rule as lint.<rule>.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+FUNCTION_LINES_MAX = 70
+FILE_LINES_MAX = 900
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
+
+OPENSSL, EPOLL, LIBPQ, NNG = "openssl/", "sys/epoll.h", "libpq-fe.h", "nng/"
+MICROHTTPD, ARGON2, JANSSON, YAML = "microhttpd.h", "argon2.h", "jansson.h", "yaml.h"
+GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML]
+OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/", "load/")
+
+# folder -> (our folders it may include, guarded headers it may include). Longest matching folder wins.
+LAYERS = {
+    "proto/wire": (["wire/", "forge/v1/", "google/"], [JANSSON]),
+    "proto/stubgen": (["wire/", "forge/v1/", "google/"], []),
+    "server/base": (["base/", "wire/"], []),
+    "server/db": (["db/", "base/", "wire/"], [LIBPQ]),
+    "server/auth": (["auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], [ARGON2]),
+    "server/text": (["text/", "wire/"], []),
+    "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
+                    "db/change_feed.h"], []),
+    "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
+    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "db/", "auth/", "text/", "wire/", "forge/v1/", "google/"], []),
+    "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
+    "client/include": (["forge/", "google/", "wire/status.h"], []),
+    "client/src": (["forge/", "google/", "wire/", "src/"], []),
+    "client/forgectl": (["forge/", "google/", "wire/json.h", "wire/arena.h", "wire/status.h", "forgectl/"], [YAML, JANSSON]),
+    "client/examples": (["forge/", "google/", "wire/status.h"], []),
+    "tests/load": (["forge/", "google/", "wire/status.h", "load/"], []),
+}
+# file -> guarded headers it may include beyond its folder's
+FILES = {
+    "proto/wire/loop.c": [EPOLL],
+    "proto/wire/tls.c": [OPENSSL], "proto/wire/crypto.c": [OPENSSL],
+    "server/rpc/nng_listener.c": [NNG],
+}
+
+
+def files(*suffixes):
+    listed = subprocess.run(["git", "-C", str(SOURCE), "ls-files", "--cached", "--others", "--exclude-standard"], check=True,
+                            capture_output=True, text=True).stdout.splitlines()
+    return [name for name in listed if name.endswith(suffixes) and (SOURCE / name).is_file()]
+
+
+def layer_of(name):
+    folders = [folder for folder in LAYERS if name.startswith(folder + "/")]
+    return max(folders, key=len) if folders else None
+
+
+def may_see(name, folder, header):
+    ours, guarded = LAYERS[folder]
+    for guard in GUARDED:
+        if header.startswith(guard):
+            wire_tls = guard == OPENSSL and re.match(r"proto/wire/(link|tls)(_\w+)?\.[ch]$", name)
+            return guard in guarded or guard in FILES.get(name, []) or bool(wire_tls)
+    if folder == "server/service" and header.startswith("service/"):
+        own = name.split("/")[2]
+        return header.startswith(f"service/{own}/") or header.count("/") == 1 or header.endswith("_check.h")
+    return not header.startswith(OUR_ROOTS) or header.startswith(tuple(ours))
+
+
+def rule_layers(_):
+    """#include lines keep to the layers of server/ARCHITECTURE.md."""
+    for name in files(".c", ".h", ".cc"):
+        folder = layer_of(name)
+        if not folder:
+            continue
+        for number, line in enumerate((SOURCE / name).read_text().splitlines(), 1):
+            found = INCLUDE.match(line)
+            if found and not may_see(name, folder, found.group(1)):
+                yield f"{name}:{number}: {folder} must not include {found.group(1)}"
+
+
+def include_flags(build):
+    roots = ["proto", "server", "client/include", "client", "tests"]
+    flags = [f"-I{SOURCE / root}" for root in roots] + [f"-I{build / 'gen'}", f"-I{build / 'gen/server'}", f"-I{build / 'gen/client'}"]
+    packages = subprocess.run(["pkg-config", "--cflags", "libpq", "libprotobuf-c", "cmocka"], check=True, capture_output=True, text=True)
+    return flags + packages.stdout.split()
+
+
+def compile_header(command, name):
+    done = subprocess.run(command + ["-x", "c++" if command[0] == "g++" else "c", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+                                     "-Wno-pragma-once-outside-header", str(SOURCE / name)], capture_output=True, text=True)
+    return [f"{name}: not self-contained for {command[0]}: {done.stderr.splitlines()[0] if done.stderr else '?'}"] if done.returncode else []
+
+
+def rule_headers(options):
+    """Every header compiles alone; the public ones also as C++."""
+    flags = include_flags(options.build)
+    jobs = [(["gcc", "-std=gnu17", "-D_GNU_SOURCE"] + flags, name) for name in files(".h")]
+    public = [name for name in files(".h") if name.startswith("client/include/") or name == "proto/wire/status.h"]
+    jobs += [(["g++", "-std=c++17"] + flags, name) for name in public]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for faults in pool.map(lambda job: compile_header(*job), jobs):
+            yield from faults
+
+
+def rule_symbols(options):
+    """libforge exports its public functions and the generated messages, nothing else."""
+    library = options.build / "lib/libforge.so"
+    listed = subprocess.run(["nm", "-D", "--defined-only", str(library)], check=True, capture_output=True, text=True).stdout
+    names = [line.split()[-1].split("@")[0] for line in listed.splitlines()]
+    text = "".join(header.read_text() for header in (SOURCE / "client/include").rglob("*.h"))
+    text += "".join(header.read_text() for header in (options.build / "gen/client").rglob("*.h")) + (SOURCE / "proto/wire/status.h").read_text()
+    for name in names:
+        if not re.match(r"(forge__v1__|google__protobuf__)", name) and not re.search(rf"\b{re.escape(name)}\b", text):
+            yield f"libforge.so: exports {name}, which no public header declares"
+    if not names:
+        yield "libforge.so: exports nothing"
+
+
+def rule_generated(_):
+    """Generated code lives in the build tree."""
+    for name in files(""):
+        if re.search(r"(\.pb-c\.[ch]|\.pb\.(cc|h)|sql_statements\.[ch]|rpc_table\.[ch]|(^|/)calls\.[ch])$", name) or name.startswith("build/"):
+            yield f"{name}: generated, must not be in git"
+
+
+def rule_sizes(_):
+    """Functions have at most 70 lines, files at most 900."""
+    names = files(".c", ".h", ".cc")
+    for name in names + files(".py", ".sql", ".sh"):
+        lines = len((SOURCE / name).read_text().splitlines())
+        if lines > FILE_LINES_MAX:
+            yield f"{name}: {lines} lines, more than {FILE_LINES_MAX}"
+    tags = subprocess.run(["ctags", "-f", "-", "--fields=+ne", "--kinds-C=f", "--kinds-C++=f", "--language-force=C"] + names, cwd=SOURCE,
+                          check=True, capture_output=True, text=True).stdout
+    for tag in tags.splitlines():
+        name, path = tag.split("\t")[:2]
+        first, last = re.search(r"\bline:(\d+)", tag), re.search(r"\bend:(\d+)", tag)
+        if first and last and int(last.group(1)) - int(first.group(1)) + 1 > FUNCTION_LINES_MAX:
+            yield f"{path}:{first.group(1)}: {name} has {int(last.group(1)) - int(first.group(1)) + 1} lines, more than {FUNCTION_LINES_MAX}"
+
+
+def rule_format(_):
+    """clang-format has nothing to change."""
+    names = files(".c", ".h")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = pool.map(lambda name: (name, subprocess.run(["clang-format-14", "--dry-run", "--Werror", str(SOURCE / name)],
+                                                           capture_output=True, text=True)), names)
+        for name, done in runs:
+            if done.returncode:
+                yield f"{name}: clang-format-14 -i would change it"
+
+
+def rule_finished(_):
+    """No marks of unfinished work, no paths of one machine."""
+    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|for now\b|/work/main|/root/", re.IGNORECASE)
+    for name in files(".c", ".h", ".cc", ".py", ".sh", ".sql", ".proto", ".md", ".txt", ".yaml", "run", "up", "down"):
+        if name == "tests/lint/lint.py":
+            continue
+        for number, line in enumerate((SOURCE / name).read_text().splitlines(), 1):
+            found = marks.search(line)
+            if found:
+                yield f"{name}:{number}: {found.group(0)}"
+
+
+def rule_toplevel(_):
+    """The top level holds what the product's shape names and what tools demand there."""
+    allowed = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "proto", "server", "client", "migrations", "seeds", "tests", "deploy"}
+    for name in sorted({name.split("/")[0] for name in files("")}):
+        if name not in allowed and not name.startswith("."):
+            yield f"{name}: does not belong at the top level"
+
+
+RULES = {name[len("rule_"):]: function for name, function in globals().items() if name.startswith("rule_")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="\n".join(f"{name}: {function.__doc__}" for name, function in RULES.items()))
+    parser.add_argument("rule", choices=RULES)
+    parser.add_argument("--build", type=Path, default=SOURCE / "build/dev", help="build folder (build/dev)")
+    options = parser.parse_args()
+    faults = list(RULES[options.rule](options))
+    for fault in faults:
+        print(fault)
+    print(f"{options.rule}: {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -90,7 +90,8 @@ struct forge_link_send {
     struct forge_link *link;
     uint8_t *body;
     size_t body_len;
-    void *block; /* private */
+    size_t stack_len; /* private, like block */
+    void *block;
 };
 forge_code forge_link_send_begin(struct forge_link *link, const uint8_t *stack, size_t stack_len, size_t body_len,
                                  struct forge_link_send *out) FORGE_MUST_CHECK;

@@ -1,0 +1,203 @@
+/* Templates: the syntax at its edges, and that values are text and nothing else. */
+#include "wire/template.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct fixture {
+    struct forge_arena arena;
+    struct forge_error error;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    forge_arena_init(&fixture->arena, 64 << 20, NULL);
+    *state = fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    forge_arena_done(&fixture->arena);
+    free(fixture);
+    return 0;
+}
+
+static const struct forge_template_variable variables[] = {
+    {"name", "Ada"}, {"a.b-c_1", "dotted"}, {"_x", "{{name}}"}, {"empty", ""}, {"none", NULL}, {"unused", "?"},
+};
+enum { VARIABLE_COUNT = sizeof variables / sizeof variables[0] };
+
+static void assert_renders(struct fixture *fixture, const char *text, const char *expected)
+{
+    char *out = NULL;
+    memset(&fixture->error, 0, sizeof fixture->error);
+    assert_int_equal(forge_template_render(text, variables, VARIABLE_COUNT, 1000, &fixture->arena, &out, &fixture->error), FORGE_OK);
+    assert_string_equal(out, expected);
+}
+
+static void assert_malformed(struct fixture *fixture, const char *text, const char *message)
+{
+    struct forge_template_names names = {.count = 99};
+    char *out = NULL;
+    memset(&fixture->error, 0, sizeof fixture->error);
+    assert_int_equal(forge_template_scan(text, &fixture->arena, &names, &fixture->error), FORGE_INVALID_ARGUMENT);
+    assert_string_equal(fixture->error.message, message);
+    assert_int_equal(names.count, 99);
+    assert_int_equal(forge_template_render(text, variables, VARIABLE_COUNT, 1000, &fixture->arena, &out, &fixture->error),
+                     FORGE_INVALID_ARGUMENT);
+    assert_null(out);
+}
+
+static void test_render(void **state)
+{
+    assert_renders(*state, "", "");
+    assert_renders(*state, "Hello {{name}}!", "Hello Ada!");
+    assert_renders(*state, "{{name}}{{  name  }}", "AdaAda");
+    assert_renders(*state, "[{{empty}}] {{a.b-c_1}}", "[] dotted");
+    assert_renders(*state, "a { b } }} c {d} \\ \\{ {", "a { b } }} c {d} \\ \\{ {");
+    assert_renders(*state, "{\"k\": {\"v\": \"{{name}}\"}}", "{\"k\": {\"v\": \"Ada\"}}");
+    assert_renders(*state, "\xE2\x82\xAC{{name}}\xE2\x82\xAC",
+                   "\xE2\x82\xAC"
+                   "Ada\xE2\x82\xAC");
+}
+
+static void test_escape(void **state)
+{
+    assert_renders(*state, "\\{{name}}", "{{name}}");
+    assert_renders(*state, "\\\\{{name}}", "\\{{name}}");
+    assert_renders(*state, "\\{{{{name}}", "{{Ada");
+    assert_renders(*state, "\\{{", "{{");
+}
+
+static void test_values_are_not_scanned(void **state)
+{
+    assert_renders(*state, "{{_x}}", "{{name}}");
+}
+
+static void test_malformed(void **state)
+{
+    assert_malformed(*state, "{{", "template: line 1, column 1: {{ is not closed by }}");
+    assert_malformed(*state, "ab\ncd {{name", "template: line 2, column 4: {{ is not closed by }}");
+    assert_malformed(*state, "\xE2\x82\xAC {{name}",
+                     "template: line 1, column 3: the name may hold letters, digits, _ . - and must be followed by }}");
+    assert_malformed(*state, "{{na me}}",
+                     "template: line 1, column 1: the name may hold letters, digits, _ . - and must be followed by }}");
+    assert_malformed(*state, "{{name\n}}",
+                     "template: line 1, column 1: the name may hold letters, digits, _ . - and must be followed by }}");
+    const char *no_name =
+        "template: line 1, column 2: {{ must be followed by a name that begins with a letter or _ (\\{{ stands for the text {{)";
+    assert_malformed(*state, "x{{}}", no_name);
+    assert_malformed(*state, "x{{1}}", no_name);
+    assert_malformed(*state, "x{{{name}}}", no_name);
+    assert_malformed(*state, "x{{.name}}", no_name);
+}
+
+static void test_name_length(void **state)
+{
+    struct fixture *fixture = *state;
+    char text[80];
+    struct forge_template_names names;
+    snprintf(text, sizeof text, "{{%064d}}", 0);
+    text[2] = 'n';
+    assert_int_equal(forge_template_scan(text, &fixture->arena, &names, &fixture->error), FORGE_OK);
+    assert_int_equal(strlen(names.names[0]), 64);
+    snprintf(text, sizeof text, "{{%065d}}", 0);
+    text[2] = 'n';
+    assert_malformed(fixture, text, "template: line 1, column 1: the name is longer than 64 characters");
+}
+
+static void test_scan_lists_each_name_once_in_order(void **state)
+{
+    struct fixture *fixture = *state;
+    struct forge_template_names names;
+    assert_int_equal(forge_template_scan("{{b}} {{a}} {{b}} \\{{c}} {{ab}} {{a}}", &fixture->arena, &names, &fixture->error), FORGE_OK);
+    assert_int_equal(names.count, 3);
+    assert_string_equal(names.names[0], "b");
+    assert_string_equal(names.names[1], "a");
+    assert_string_equal(names.names[2], "ab");
+    assert_int_equal(forge_template_scan("no names", &fixture->arena, &names, &fixture->error), FORGE_OK);
+    assert_int_equal(names.count, 0);
+}
+
+static void test_missing_values_are_all_named(void **state)
+{
+    struct fixture *fixture = *state;
+    char *out = NULL;
+    assert_int_equal(
+        forge_template_render("{{x}} {{name}} {{none}} {{x}}", variables, VARIABLE_COUNT, 1000, &fixture->arena, &out, &fixture->error),
+        FORGE_INVALID_ARGUMENT);
+    assert_string_equal(fixture->error.message, "variables.x: the template needs a value for it");
+    assert_int_equal(fixture->error.violation_count, 2);
+    assert_string_equal(fixture->error.violations->field, "variables.x");
+    assert_string_equal(fixture->error.violations->next->field, "variables.none");
+    assert_null(out);
+}
+
+static void test_result_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    char *out = NULL;
+    assert_int_equal(forge_template_render("{{name}}{{name}}", variables, VARIABLE_COUNT, 6, &fixture->arena, &out, &fixture->error),
+                     FORGE_OK);
+    assert_string_equal(out, "AdaAda");
+    out = NULL;
+    assert_int_equal(forge_template_render("{{name}}{{name}}", variables, VARIABLE_COUNT, 5, &fixture->arena, &out, &fixture->error),
+                     FORGE_RESOURCE_EXHAUSTED);
+    assert_string_equal(fixture->error.message, "the rendered text would be longer than 5 bytes");
+    assert_null(out);
+}
+
+static void test_small_arena(void **state)
+{
+    struct fixture *fixture = *state;
+    struct forge_arena small;
+    char *out = NULL;
+    forge_arena_init(&small, 48, NULL);
+    assert_int_equal(
+        forge_template_render("{{name}} {{name}} and some more text", variables, VARIABLE_COUNT, 1000, &small, &out, &fixture->error),
+        FORGE_RESOURCE_EXHAUSTED);
+    assert_null(out);
+    forge_arena_done(&small);
+}
+
+static void test_number_of_names(void **state)
+{
+    struct fixture *fixture = *state;
+    enum { PLACEHOLDERS = 20 * FORGE_TEMPLATE_NAMES_MAX, EACH = 12 };
+    char *text = malloc(PLACEHOLDERS * EACH + 1);
+    for (int i = 0; i < PLACEHOLDERS; i++)
+        sprintf(text + i * EACH, "{{n%07d}}", i % FORGE_TEMPLATE_NAMES_MAX);
+    struct forge_template_names names;
+    assert_int_equal(forge_template_scan(text, &fixture->arena, &names, &fixture->error), FORGE_OK);
+    assert_int_equal(names.count, FORGE_TEMPLATE_NAMES_MAX);
+    assert_string_equal(names.names[FORGE_TEMPLATE_NAMES_MAX - 1], "n0000999");
+    memcpy(text + (PLACEHOLDERS - 1) * EACH, "{{x", 3);
+    assert_malformed(fixture, text, "template: more than 1000 different names");
+    free(text);
+}
+
+int main(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_render),
+        TEST(test_escape),
+        TEST(test_values_are_not_scanned),
+        TEST(test_malformed),
+        TEST(test_name_length),
+        TEST(test_scan_lists_each_name_once_in_order),
+        TEST(test_missing_values_are_all_named),
+        TEST(test_result_limit),
+        TEST(test_small_arena),
+        TEST(test_number_of_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

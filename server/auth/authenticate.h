@@ -17,7 +17,8 @@ struct auth_credential {
 forge_code auth_credential_read(const char *token, struct auth_credential *out, struct forge_error *error) FORGE_MUST_CHECK;
 
 /* Binds the session to the token's organization and reads the credential in one flight. Blocks up to the session's deadline.
- * UNAUTHENTICATED when it is unknown, expired or revoked, its user disabled, its project or organization deleted; else errors of the database. */
+ * UNAUTHENTICATED when it is unknown, expired or revoked, its user disabled, its project or organization deleted; else errors
+ * of the database. */
 forge_code auth_authenticate(struct db_session *session, const struct auth_credential *credential, int64_t now_us,
                              struct auth_principal *out, struct forge_error *error) FORGE_MUST_CHECK;
 

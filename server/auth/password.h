@@ -1,6 +1,6 @@
 /* Passwords: argon2id with 19 MiB, two passes, one lane (OWASP Password Storage Cheat Sheet), in the encoded form
- * $argon2id$v=19$m=19456,t=2,p=1$salt$hash that the reference library defines. Each of these takes about 20 ms of one core: for auth threads
- * only. Any thread. */
+ * $argon2id$v=19$m=19456,t=2,p=1$salt$hash that the reference library defines. Each of these takes about 20 ms of one core: for
+ * auth threads only. Any thread. */
 #ifndef SERVER_AUTH_PASSWORD_H
 #define SERVER_AUTH_PASSWORD_H
 

@@ -1,7 +1,11 @@
 #include "db/admin_connection.h"
 
+#include "db/url.h"
+
 #include <stdio.h>
 #include <string.h>
+
+enum { OPTIONS_MAX = 64 }; /* libpq knows about 40 */
 
 static void notice_ignore(void *user, const char *message)
 {
@@ -31,18 +35,32 @@ static forge_code code_of_sqlstate(const char *sqlstate)
 
 forge_code db_admin_open(const char *url, const char *database, PGconn **out, struct forge_error *error)
 {
-    const char *keywords[] = {"dbname", "dbname", "connect_timeout", "application_name", "client_encoding", NULL};
-    const char *values[] = {url, database, "10", "forged admin", "UTF8", NULL};
-    if (database == NULL) {
-        keywords[1] = "fallback_application_name";
-        values[1] = "forged";
+    PQconninfoOption *options;
+    forge_code rc = db_url_parse(url, &options, error);
+    if (rc != FORGE_OK)
+        return rc;
+    const char *keywords[OPTIONS_MAX + 5], *values[OPTIONS_MAX + 5];
+    size_t count = 0;
+    for (const PQconninfoOption *option = options; option->keyword != NULL && count < OPTIONS_MAX; option++) {
+        if (option->val == NULL)
+            continue;
+        keywords[count] = option->keyword;
+        values[count++] = option->val;
     }
-    PGconn *conn = PQconnectdbParams(keywords, values, 1);
-    if (conn == NULL)
-        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for a connection to PostgreSQL");
-    if (PQstatus(conn) != CONNECTION_OK) {
+    const char *const ours[][2] = {{"application_name", "forged admin"}, {"client_encoding", "UTF8"}, {"connect_timeout", "10"}, {"dbname", database}};
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) { /* a later keyword replaces an earlier one */
+        if (ours[i][1] == NULL)
+            continue;
+        keywords[count] = ours[i][0];
+        values[count++] = ours[i][1];
+    }
+    keywords[count] = NULL;
+    values[count] = NULL;
+    PGconn *conn = PQconnectdbParams(keywords, values, 0);
+    PQconninfoFree(options);
+    if (PQstatus(conn) != CONNECTION_OK) { /* also of NULL */
         const char *text = PQerrorMessage(conn);
-        forge_code rc = forge_error_set(error, FORGE_UNAVAILABLE, "PostgreSQL: %.*s", first_line_length(text), text);
+        rc = forge_error_set(error, FORGE_UNAVAILABLE, "PostgreSQL: %.*s", first_line_length(text), text);
         PQfinish(conn);
         return rc;
     }

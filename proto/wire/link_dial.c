@@ -128,7 +128,8 @@ forge_code forge_link_dial(struct forge_loops *loops, struct forge_loop *loop, c
         forge_loop_add_links(loop, 1);
     else
         loop = forge_loops_take_emptiest(loops);
-    struct forge_link *link = forge_link_new(loop, options, options->tls, host);
+    const char *server_name = options->server_name ? options->server_name : host;
+    struct forge_link *link = forge_link_new(loop, options, options->tls, server_name);
     if (!link) {
         forge_loop_add_links(loop, -1);
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "connection to %s: out of memory", host);

@@ -1,0 +1,52 @@
+/* What the files of libforge share of a channel. */
+#ifndef FORGE_CLIENT_CHANNEL_PRIVATE_H
+#define FORGE_CLIENT_CHANNEL_PRIVATE_H
+
+#include "address.h"
+#include "call.h"
+#include "forge/channel.h"
+#include "retry.h"
+#include "shard.h"
+#include "wire/tls.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct forge__resolver;
+
+enum { FORGE__FAILURE_TEXT_MAX = 320 };
+
+struct forge_channel {
+    unsigned fork_generation; /* the process that owns the channel */
+    struct forge_loops *loops;
+    struct forge_tls *tls;
+    struct forge__shard *shards;
+    unsigned shard_count;
+    atomic_uint next_shard;
+    atomic_uint calls_in_flight; /* objects taken and not released */
+    atomic_bool is_closing;
+    uint32_t calls_in_flight_max;
+    uint32_t default_timeout_ms;
+    uint32_t reply_bytes_max;
+    unsigned connections_per_address;
+    char client_info[160];
+    struct forge__address_list addresses;
+    struct forge__resolver *resolver; /* NULL when every address is an IP address */
+    struct forge__retry_budget budget;
+    forge_interceptor interceptor;
+    void *interceptor_user;
+    pthread_mutex_t mutex; /* guards the fields below; never held while anything else is called */
+    pthread_cond_t shard_closed;
+    struct forge__call *free_calls;
+    char failure[FORGE__FAILURE_TEXT_MAX]; /* why the last connection failed */
+};
+
+/* The shard whose loop runs on this thread, NULL on any other thread. */
+struct forge__shard *forge__channel_current_shard(struct forge_channel *channel);
+void forge__channel_set_failure(struct forge_channel *channel, const char *text);
+/* Copies the text, "" if no connection has failed. */
+void forge__channel_get_failure(struct forge_channel *channel, char out[FORGE__FAILURE_TEXT_MAX]);
+/* Counts the forks that led to this process: a channel of another number belongs to an ancestor. */
+unsigned forge__fork_generation(void);
+
+#endif

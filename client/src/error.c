@@ -1,0 +1,16 @@
+#include "channel_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void forge_error_free(struct forge_error *error)
+{
+    if (!error)
+        return;
+    struct forge_violation *next;
+    for (struct forge_violation *violation = error->violations; violation; violation = next) {
+        next = violation->next;
+        free(violation);
+    }
+    memset(error, 0, sizeof *error);
+}

@@ -1,0 +1,278 @@
+#include "message.h"
+
+#include "channel_private.h"
+#include "wire/clock.h"
+#include "wire/envelope.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    NS_PER_US = 1000,
+    HEADER_DECODED_MAX = 256 << 10,
+    DEPTH_MAX = 32,
+    UNKNOWN_MAX = 64 << 10,
+    DUPLICATE_RETRY_MS = 50 /* proto/README.md: the answer to a call whose equal is in progress */
+};
+
+static char empty_text[] = "";
+
+/* ---- interceptor ---- */
+
+struct forge_interceptor_context {
+    struct forge_arena *arena;
+    Forge__V1__KeyValue **metadata;
+    size_t count, capacity;
+    size_t bytes;
+};
+
+static size_t pair_bytes(const char *key, const char *value)
+{
+    return strlen(key) + strlen(value);
+}
+
+static bool make_room(struct forge_interceptor_context *context)
+{
+    if (context->count < context->capacity)
+        return true;
+    size_t capacity = context->capacity ? context->capacity * 2 : 8;
+    Forge__V1__KeyValue **grown = forge_arena_calloc(context->arena, capacity, sizeof(*grown));
+    if (!grown)
+        return false;
+    if (context->count)
+        memcpy(grown, context->metadata, context->count * sizeof(*grown));
+    context->metadata = grown;
+    context->capacity = capacity;
+    return true;
+}
+
+forge_code forge_interceptor_add_metadata(struct forge_interceptor_context *context, const char *key, const char *value)
+{
+    if (!key || !*key || key[strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz_.-")] || !value ||
+        !forge_utf8_is_valid((const uint8_t *)value, strlen(value)))
+        return FORGE_INVALID_ARGUMENT;
+    if (context->bytes + pair_bytes(key, value) > FORGE_METADATA_MAX)
+        return FORGE_RESOURCE_EXHAUSTED;
+    Forge__V1__KeyValue *pair = forge_arena_alloc(context->arena, sizeof *pair);
+    if (!pair || !make_room(context))
+        return FORGE_RESOURCE_EXHAUSTED;
+    forge__v1__key_value__init(pair);
+    pair->key = forge_arena_strdup(context->arena, key);
+    pair->value = forge_arena_strdup(context->arena, value);
+    if (forge_arena_has_overflowed(context->arena))
+        return FORGE_RESOURCE_EXHAUSTED;
+    context->bytes += pair_bytes(key, value);
+    context->metadata[context->count++] = pair;
+    return FORGE_OK;
+}
+
+static forge_code intercept(const struct forge__call *call, struct forge_arena *arena, Forge__V1__RequestHeader *header)
+{
+    const struct forge_channel *channel = call->channel;
+    struct forge_interceptor_context context = {.arena = arena};
+    for (size_t i = 0; i < header->n_metadata; i++) {
+        if (!make_room(&context))
+            return FORGE_RESOURCE_EXHAUSTED;
+        context.bytes += pair_bytes(header->metadata[i]->key, header->metadata[i]->value);
+        context.metadata[context.count++] = header->metadata[i];
+    }
+    forge_code code = channel->interceptor(channel->interceptor_user, call->method, &context);
+    header->metadata = context.metadata;
+    header->n_metadata = context.count;
+    return code;
+}
+
+/* ---- requests ---- */
+
+static void put_text(char **field, const char *text)
+{
+    union { /* protobuf-c's fields are not const, and packing does not write to them */
+        const char *from;
+        char *to;
+    } cast = {.from = text ? text : empty_text};
+    *field = cast.to;
+}
+
+static forge_code send_packed(struct forge_link *link, const uint8_t stack[4], const Forge__V1__RequestHeader *header,
+                              const uint8_t *payload, size_t payload_size)
+{
+    struct forge_link_send send;
+    forge_code code = forge_link_send_begin(link, stack, 4, forge_envelope_size(&header->base, payload_size), &send);
+    if (code != FORGE_OK)
+        return code;
+    uint8_t *at = forge_envelope_pack_header(&header->base, send.body);
+    if (payload_size)
+        memcpy(at, payload, payload_size);
+    forge_link_send_commit(&send);
+    return FORGE_OK;
+}
+
+static void fill_header(const struct forge__call *call, Forge__V1__RequestHeader *header)
+{
+    uint64_t now_ns = call->attempts ? forge_clock_monotonic_ns() : call->started_ns;
+    if (!call->is_local && !call->attempts)
+        now_ns = forge_clock_monotonic_ns(); /* it may have waited for the loop or for a connection */
+    forge__v1__request_header__init(header);
+    put_text(&header->method, call->method->name);
+    header->timeout_us = call->deadline_ns > now_ns ? (int64_t)((call->deadline_ns - now_ns + NS_PER_US - 1) / NS_PER_US) : 1;
+    header->attempt = (int32_t)call->attempts + 1;
+    header->request_id.len = sizeof call->request_id.bytes;
+    union {
+        const uint8_t *from;
+        uint8_t *to;
+    } cast = {.from = call->request_id.bytes};
+    header->request_id.data = cast.to;
+    put_text(&header->authorization, call->token ? call->token->text : NULL);
+    put_text(&header->client_info, call->channel->client_info);
+    header->max_reply_bytes = call->reply_bytes_max;
+    if (call->context) {
+        header->traceparent = call->context->traceparent;
+        header->tracestate = call->context->tracestate;
+        header->n_metadata = call->context->metadata_count;
+        header->metadata = call->context->metadata;
+    }
+}
+
+forge_code forge__message_send_call(struct forge_link *link, const uint8_t stack[4], struct forge__call *call)
+{
+    Forge__V1__RequestHeader header;
+    fill_header(call, &header);
+    if (!call->channel->interceptor)
+        return send_packed(link, stack, &header, call->payload, call->payload_size);
+    struct forge_arena arena;
+    forge_arena_init(&arena, 64 << 10, NULL);
+    forge_code code = intercept(call, &arena, &header);
+    if (code == FORGE_OK)
+        code = send_packed(link, stack, &header, call->payload, call->payload_size);
+    forge_arena_done(&arena);
+    return code;
+}
+
+forge_code forge__message_send_own(struct forge_link *link, const uint8_t stack[4], const struct forge_channel *channel, const char *method,
+                                   const struct forge__token *token, unsigned timeout_ms)
+{
+    Forge__V1__RequestHeader header;
+    forge__v1__request_header__init(&header);
+    put_text(&header.method, method);
+    header.timeout_us = (int64_t)timeout_ms * 1000;
+    header.attempt = 1;
+    put_text(&header.authorization, token ? token->text : NULL);
+    put_text(&header.client_info, channel->client_info);
+    return send_packed(link, stack, &header, NULL, 0);
+}
+
+/* ---- replies ---- */
+
+static const struct forge_message_limits header_limits = {HEADER_DECODED_MAX, DEPTH_MAX, UNKNOWN_MAX};
+
+forge_code forge__message_parse_reply(const struct forge_frame *frame, struct forge_arena *arena, struct forge__reply *out,
+                                      struct forge_error *error)
+{
+    struct forge_envelope envelope;
+    struct forge_error cause = {.code = FORGE_OK};
+    ProtobufCMessage *header;
+    if (forge_envelope_parse(frame->body, frame->body_len, FORGE_ENVELOPE_HEADER_MAX, &envelope, &cause) != FORGE_OK ||
+        forge_message_unpack(&forge__v1__reply_header__descriptor, envelope.header, envelope.header_len, &header_limits, arena, &header,
+                             &cause) != FORGE_OK)
+        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed reply: %s", cause.message);
+    out->header = (const Forge__V1__ReplyHeader *)header;
+    out->payload = envelope.payload;
+    out->payload_size = envelope.payload_len;
+    return FORGE_OK;
+}
+
+forge_code forge__message_code(const Forge__V1__ReplyHeader *header)
+{
+    int code = (int)header->code;
+    return code >= FORGE_OK && code <= FORGE_UNAUTHENTICATED ? (forge_code)code : FORGE_UNKNOWN;
+}
+
+forge_code forge__message_unpack(const struct forge__call *call, const struct forge__reply *reply, struct forge_arena *arena,
+                                 ProtobufCMessage **out, struct forge_error *error)
+{
+    if (reply->payload_size > call->reply_bytes_max)
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the reply has %zu bytes, the limit is %u", reply->payload_size,
+                               call->reply_bytes_max);
+    const struct forge_message_limits limits = {
+        .decoded_max = (size_t)call->reply_bytes_max * 16 + (64 << 10), .depth_max = DEPTH_MAX, .unknown_max = call->reply_bytes_max};
+    struct forge_error cause = {.code = FORGE_OK};
+    const ProtobufCMessageDescriptor *type = call->method->output;
+    if (forge_message_check(type, reply->payload, reply->payload_size, &limits, arena, &cause) != FORGE_OK)
+        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s: %s", type->name, cause.message);
+    ProtobufCMessage *message = protobuf_c_message_unpack(type, NULL, reply->payload_size, reply->payload);
+    if (!message)
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", reply->payload_size);
+    *out = message;
+    return FORGE_OK;
+}
+
+static struct forge_violation *violation_new(const char *field, const char *description)
+{
+    size_t field_size = strlen(field) + 1, description_size = strlen(description) + 1;
+    struct forge_violation *violation = malloc(sizeof *violation + field_size + description_size);
+    if (!violation)
+        return NULL;
+    char *text = (char *)(violation + 1);
+    memcpy(text, field, field_size);
+    memcpy(text + field_size, description, description_size);
+    *violation = (struct forge_violation){.field = text, .description = text + field_size};
+    return violation;
+}
+
+static void add_violations(const Forge__V1__BadRequest *bad, struct forge_error *error)
+{
+    struct forge_violation **tail = &error->violations;
+    while (*tail)
+        tail = &(*tail)->next;
+    for (size_t i = 0; i < bad->n_field_violations; i++) {
+        error->violation_count++;
+        if (error->violation_count > FORGE_VIOLATIONS_MAX)
+            continue;
+        *tail = violation_new(bad->field_violations[i]->field, bad->field_violations[i]->description);
+        if (!*tail)
+            return;
+        tail = &(*tail)->next;
+    }
+}
+
+void forge__message_error(const Forge__V1__ReplyHeader *header, struct forge_error *error)
+{
+    memset(error, 0, sizeof *error);
+    forge_error_set(error, forge__message_code(header), "%s", header->message);
+    if (header->retry_after_ms > 0)
+        error->retry_after_ms = header->retry_after_ms < UINT32_MAX ? (uint32_t)header->retry_after_ms : UINT32_MAX;
+    error->not_executed = header->not_executed;
+    for (size_t i = 0; i < header->n_details; i++)
+        if (header->details[i]->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_BAD_REQUEST)
+            add_violations(header->details[i]->bad_request, error);
+}
+
+static bool is_duplicate(const Forge__V1__ReplyHeader *header)
+{
+    for (size_t i = 0; i < header->n_details; i++)
+        if (header->details[i]->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO &&
+            !strcmp(header->details[i]->error_info->reason, "CALL_IN_PROGRESS"))
+            return true;
+    return header->code == FORGE__V1__CODE__CODE_UNAVAILABLE && header->not_executed && header->retry_after_ms == DUPLICATE_RETRY_MS;
+}
+
+void forge__message_attempt(const Forge__V1__ReplyHeader *header, const struct forge__call *call, struct forge__attempt *out)
+{
+    *out = (struct forge__attempt){
+        .end = FORGE__ATTEMPT_ANSWERED,
+        .code = forge__message_code(header),
+        .retry_after_ms = header->retry_after_ms > 0 && header->retry_after_ms < UINT32_MAX ? (uint32_t)header->retry_after_ms : 0,
+        .not_executed = header->not_executed,
+        .goaway = header->goaway,
+        .duplicate = is_duplicate(header),
+        .is_repeatable = call->is_repeatable};
+}
+
+void forge__message_info(const Forge__V1__ReplyHeader *header, struct forge_reply_info *info)
+{
+    info->replayed = header->replayed;
+    info->server_elapsed_us = header->server_elapsed_us > 0 ? (uint64_t)header->server_elapsed_us : 0;
+    info->queue_us = header->queue_us > 0 ? (uint64_t)header->queue_us : 0;
+    snprintf(info->server_instance, sizeof info->server_instance, "%s", header->server_instance);
+}

@@ -7,6 +7,7 @@
 #ifndef SERVER_RPC_CALL_H
 #define SERVER_RPC_CALL_H
 
+#include "auth/key_file.h"
 #include "auth/principal.h"
 #include "db/stmt.h"
 #include "wire/arena.h"
@@ -14,9 +15,19 @@
 #include "wire/uuid.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct rpc_server; /* private to rpc */
+
+/* What handlers need to know of the server's settings; the same for the life of the server. */
+struct rpc_settings {
+    const struct auth_keys *keys;  /* for auth/lockout.h */
+    bool development;              /* mode=development: short passwords are allowed */
+    size_t message_max;            /* bytes of a message after the connection's first verified credential */
+    size_t reply_max;              /* bytes of a reply's payload */
+    unsigned calls_per_connection; /* in flight */
+};
 
 struct rpc_call {
     struct forge_arena *arena;
@@ -52,5 +63,6 @@ void rpc_wake(struct rpc_server *server, const char *key);
 bool rpc_server_is_draining(const struct rpc_server *server);
 bool rpc_server_is_ready(const struct rpc_server *server, const char **out_reason); /* reason: static or call's lifetime; never NULL when false */
 bool rpc_call_cancel_other(struct rpc_call *call, const struct forge_uuid *request_id);
+const struct rpc_settings *rpc_server_settings(const struct rpc_server *server);
 
 #endif

@@ -36,6 +36,7 @@ struct rpc_server_config {
     uint64_t (*feed_last_poll_ms)(void *user);              /* db_change_feed_last_poll_ms; NULL = the cache is never used */
     bool (*is_ready)(void *user, const char **out_reason);  /* NULL = always */
     void *user;                               /* of the three functions */
+    bool development;                         /* mode=development: handlers allow short passwords (false) */
     const char *instance;                     /* server_instance in replies, at most 63 bytes */
 
     unsigned loops;                           /* event loops (number of cores) */

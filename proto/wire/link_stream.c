@@ -8,6 +8,13 @@
 
 enum { RECORD_SIZE_BITS = 14, RECORD_PLAIN_MAX = 1 << RECORD_SIZE_BITS };
 
+/* SSL_get_error judges by this thread's error queue. Clearing an empty one costs 0.2 us, looking 0.03 us. */
+static void clear_errors(void)
+{
+    if (ERR_peek_error())
+        ERR_clear_error();
+}
+
 /* ---- a BIO over the stream: reads take from received, writes append to sealed. Unlike BIO_s_mem it copies once and keeps nothing. ---- */
 
 static int bio_read(BIO *bio, char *out, int size)
@@ -106,7 +113,7 @@ bool forge_stream_is_partial(const struct forge_stream *stream)
 
 static int handshake(struct forge_stream *stream)
 {
-    ERR_clear_error();
+    clear_errors();
     int result = SSL_do_handshake(stream->ssl);
     if (result != 1)
         return SSL_get_error(stream->ssl, result) == SSL_ERROR_WANT_READ ? 0 : FORGE_LINK_TLS;
@@ -138,7 +145,7 @@ static int read_all(struct forge_stream *stream, uint8_t *plain, const struct fo
         size_t room = FORGE_LOOP_PLAIN_SIZE - filled;
         uint8_t *in_place = filled ? NULL : forge_frames_room(&stream->frames, &room);
         uint8_t *to = in_place ? in_place : plain + filled;
-        ERR_clear_error();
+        clear_errors();
         int got = SSL_read(stream->ssl, to, (int)(room < INT32_MAX ? room : INT32_MAX));
         if (got <= 0) {
             int ended = read_ended(stream, got);
@@ -212,7 +219,7 @@ int forge_stream_seal(struct forge_stream *stream)
         size_t size = forge_buffer_left(&stream->out);
         if (size > FORGE_SEAL_CHUNK)
             size = FORGE_SEAL_CHUNK;
-        ERR_clear_error();
+        clear_errors();
         if (SSL_write(stream->ssl, forge_buffer_front(&stream->out), (int)size) != (int)size)
             return FORGE_LINK_TLS;
         forge_buffer_consume(&stream->out, size);
@@ -225,7 +232,7 @@ void forge_stream_goodbye(struct forge_stream *stream)
 {
     if (!stream->handshaken)
         return;
-    ERR_clear_error();
+    clear_errors();
     SSL_shutdown(stream->ssl); /* once: the answer is not waited for */
-    ERR_clear_error();
+    clear_errors();
 }

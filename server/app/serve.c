@@ -257,6 +257,7 @@ static forge_code start_rpc(struct serve *serve, struct forge_error *error)
     rpc->is_ready = is_ready;
     rpc->user = serve;
     rpc->instance = serve->instance;
+    rpc->development = serve->config.mode == APP_DEVELOPMENT;
     return rpc_server_new(rpc, &serve->rpc, error);
 }
 
@@ -269,6 +270,7 @@ static forge_code start_ipc(struct serve *serve, struct forge_error *error)
         .contexts = config->ipc_contexts,
         .pipes_max = config->ipc_pipes_max,
         .message_max = config->rpc.message_max,
+        .message_unproven_max = config->rpc.message_unproven_max,
     };
     return config->ipc_url != NULL ? rpc_nng_listener_new(&ipc, &serve->ipc, error) : FORGE_OK;
 }

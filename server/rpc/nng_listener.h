@@ -9,16 +9,17 @@
 
 struct rpc_nng_listener_config {
     struct rpc_server *server;
-    const char *url;     /* "ipc:///run/promptforge/forged.ipc"; the socket file gets mode 0660 */
-    unsigned contexts;   /* calls in flight */
-    unsigned pipes_max;  /* open connections */
-    size_t message_max;  /* bytes; nng closes the connection of a longer message */
+    const char *url;             /* "ipc:///run/promptforge/forged.ipc"; the socket file gets mode 0660 */
+    unsigned contexts;           /* calls in flight */
+    unsigned pipes_max;          /* open connections */
+    size_t message_max;          /* bytes; nng closes the connection of a longer message */
+    size_t message_unproven_max; /* bytes before a connection's first verified credential; a longer message is refused */
 };
 
 struct rpc_nng_listener;
 /* INVALID_ARGUMENT for another scheme, UNAVAILABLE when the address is taken or cannot be made. */
-forge_code rpc_nng_listener_new(const struct rpc_nng_listener_config *config, struct rpc_nng_listener **out, struct forge_error *error)
-    FORGE_MUST_CHECK;
+forge_code rpc_nng_listener_new(const struct rpc_nng_listener_config *config, struct rpc_nng_listener **out,
+                                struct forge_error *error) FORGE_MUST_CHECK;
 /* Accepts no more calls, waits until the last submitted one has ended (at its deadline at the latest) and removes the socket file. Not
  * from a loop thread; before rpc_server_free. Accepts NULL. */
 void rpc_nng_listener_free(struct rpc_nng_listener *listener);

@@ -145,7 +145,7 @@ static forge_code count_placeholders(const char *text, size_t *out_count, struct
 
 static forge_code collect(const char *text, struct forge_arena *arena, struct name_table *table, struct forge_error *error)
 {
-    size_t placeholders;
+    size_t placeholders = 0;
     forge_code code = count_placeholders(text, &placeholders, error);
     if (code != FORGE_OK)
         return code;

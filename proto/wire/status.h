@@ -38,6 +38,7 @@ typedef enum forge_code {
 #define FORGE_PRINTF(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
 
 enum {
+    FORGE_ERROR_REASON_MAX = 64,   /* bytes of struct forge_error.reason, terminating NUL included */
     FORGE_ERROR_MESSAGE_MAX = 512, /* bytes of struct forge_error.message, terminating NUL included */
     FORGE_VIOLATIONS_MAX = 32      /* violations one error carries; later ones are counted but not kept */
 };
@@ -54,6 +55,7 @@ struct forge_error {
     forge_code code;
     char sqlstate[6];        /* PostgreSQL's SQLSTATE where the database was the cause, else "" */
     char message[FORGE_ERROR_MESSAGE_MAX];
+    char reason[FORGE_ERROR_REASON_MAX]; /* stable name of the cause for programs, e.g. "CALL_IN_PROGRESS"; "" = the code says it all */
     uint32_t retry_after_ms; /* 0 = none given */
     bool not_executed;       /* the operation certainly had no effect */
     bool outcome_unknown;    /* client side: handed over and not answered; it may have happened */

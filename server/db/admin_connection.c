@@ -47,7 +47,8 @@ forge_code db_admin_open(const char *url, const char *database, PGconn **out, st
         keywords[count] = option->keyword;
         values[count++] = option->val;
     }
-    const char *const ours[][2] = {{"application_name", "forged admin"}, {"client_encoding", "UTF8"}, {"connect_timeout", "10"}, {"dbname", database}};
+    const char *const ours[][2] = {
+        {"application_name", "forged admin"}, {"client_encoding", "UTF8"}, {"connect_timeout", "10"}, {"dbname", database}};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) { /* a later keyword replaces an earlier one */
         if (ours[i][1] == NULL)
             continue;

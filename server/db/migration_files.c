@@ -167,8 +167,8 @@ static forge_code file_add(struct db_migration_chain *chain, const char *folder,
     if (!db_migration_name_parse(name, revision, &direction))
         return forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s: a migration is named <12 hexadecimal digits>_<slug>.up.sql or .down.sql",
                                name);
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     forge_code rc = file_read(folder, name, arena, &text, &size, error);
     if (rc == FORGE_OK)
         rc = header_parse(name, text, arena, &half, error);

@@ -1,0 +1,167 @@
+/* OrganizationService: API keys. */
+#include "auth/token.h"
+#include "rpc/write.h"
+#include "service/reply.h"
+#include "service/validate.h"
+#include "wire/json.h"
+
+#include "rpc_table.h"
+
+/* "pfk_", the organization's 22 characters and the first 4 of the secret: enough to tell the keys of one organization apart. */
+enum { TOKEN_PREFIX_LENGTH = 4 + 22 + 4 };
+
+static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ApiKey *out)
+{
+    out->id = db_row_uuid_text(row, "id");
+    out->name = db_row_text(row, "name");
+    reply_scopes(call, (unsigned)db_row_int32(row, "scopes"), &out->n_scopes, &out->scopes);
+    out->project_id = db_row_uuid_text(row, "project_id");
+    out->creator_user_id = db_row_uuid_text(row, "created_by");
+    out->token_prefix = db_row_text(row, "token_prefix");
+    out->create_time = reply_time(call, row, "created_at");
+    out->expire_time = reply_time(call, row, "expires_at");
+    out->revoke_time = reply_time(call, row, "revoked_at");
+}
+
+/* What CreateApiKey stores, checked. */
+struct creation {
+    unsigned scopes;
+    bool has_project, expires;
+    struct forge_uuid id, project_id;
+    int64_t expires_us;
+};
+
+static void scopes_check(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, unsigned *out)
+{
+    unsigned scopes = 0;
+    if (in->n_scopes == 0)
+        rpc_call_violation(call, "scopes", "at least one is required");
+    for (size_t i = 0; i < in->n_scopes; i++) {
+        if (in->scopes[i] < FORGE__V1__SCOPE__SCOPE_READ || in->scopes[i] > FORGE__V1__SCOPE__SCOPE_INGEST) {
+            rpc_call_violation(call, "scopes", "must be SCOPE_READ, SCOPE_WRITE, SCOPE_ADMIN or SCOPE_INGEST");
+            return;
+        }
+        unsigned bit = 1u << (in->scopes[i] - 1);
+        if ((scopes & bit) != 0) {
+            rpc_call_violation(call, "scopes", "each at most once");
+            return;
+        }
+        scopes |= bit;
+    }
+    *out = scopes;
+}
+
+static enum auth_role scopes_role(unsigned scopes)
+{
+    if ((scopes & AUTH_SCOPE_ADMIN) != 0)
+        return AUTH_ROLE_ADMIN;
+    return (scopes & AUTH_SCOPE_WRITE) != 0 ? AUTH_ROLE_DEVELOPER : AUTH_ROLE_VIEWER;
+}
+
+static forge_code create_check(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, struct creation *creation)
+{
+    struct forge_uuid service_account_id;
+    validate_name(call, "name", in->name);
+    scopes_check(call, in, &creation->scopes);
+    creation->has_project = in->project_id[0] != '\0' && validate_uuid(call, "project_id", in->project_id, &creation->project_id);
+    if (in->service_account_id[0] != '\0')
+        validate_uuid(call, "service_account_id", in->service_account_id, &service_account_id);
+    creation->expires = in->expire_time != NULL && validate_time(call, "expire_time", in->expire_time, &creation->expires_us);
+    if (creation->expires && creation->expires_us <= call->now_us)
+        rpc_call_violation(call, "expire_time", "must be in the future");
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (in->service_account_id[0] != '\0')
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "service account %s not found", in->service_account_id);
+    if (call->principal.kind != AUTH_USER)
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "only a user with a session creates keys that act for their creator");
+    if (scopes_role(creation->scopes) > call->principal.role)
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "a scope is above the caller's own role");
+    return FORGE_OK;
+}
+
+static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, const struct creation *creation,
+                                        const char *prefix, const uint8_t hash[FORGE_SHA256_SIZE])
+{
+    struct db_stmt *q = db_stmt(call->db, SQL_API_KEY_CREATE);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &creation->id);
+    db_bind_text(q, in->name);
+    db_bind_uuid(q, &call->principal.user_id);
+    db_bind_uuid(q, creation->has_project ? &creation->project_id : NULL);
+    db_bind_int32(q, (int32_t)creation->scopes);
+    db_bind_text(q, prefix);
+    db_bind_bytes(q, hash, FORGE_SHA256_SIZE);
+    db_bind_time_us(q, call->now_us);
+    if (creation->expires)
+        db_bind_time_us(q, creation->expires_us);
+    else
+        db_bind_null(q);
+    return q;
+}
+
+static forge_code create_store(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, const struct creation *creation,
+                               const char *token, Forge__V1__ApiKey *out)
+{
+    uint8_t hash[FORGE_SHA256_SIZE];
+    auth_token_hash(token, hash);
+    const char *prefix = forge_arena_strndup(call->arena, token, TOKEN_PREFIX_LENGTH);
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(create_statement(call, in, creation, prefix, hash), &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", in->project_id);
+    api_key_from_row(call, &row, out);
+    return FORGE_OK;
+}
+
+/* The audit log shows the key as it was made or revoked, never its token. */
+static void api_key_announce(struct rpc_call *call, const char *action, const struct forge_uuid *id, const Forge__V1__ApiKey *key)
+{
+    const struct forge_json_options options = {0};
+    rpc_write_audit(call, action, "api_key", id, forge_json_from_message(&key->base, &options, call->arena));
+    rpc_write_change(call, "api_key", id, NULL);
+}
+
+forge_code organization_create_api_key(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, Forge__V1__ApiKey *out)
+{
+    struct creation creation = {0};
+    forge_code rc = create_check(call, in, &creation);
+    if (rc != FORGE_OK)
+        return rc;
+    char token[AUTH_TOKEN_SIZE];
+    forge_uuid_v7(&creation.id);
+    auth_token_make(AUTH_TOKEN_API_KEY, &call->principal.organization_id, token);
+    rpc_write_seal_reply(call);
+    rc = create_store(call, in, &creation, token, out);
+    if (rc == FORGE_OK) {
+        api_key_announce(call, "api_key.create", &creation.id, out);
+        out->token = forge_arena_strdup(call->arena, token);
+    }
+    forge_cleanse(token, sizeof token);
+    return rc;
+}
+
+forge_code organization_revoke_api_key(struct rpc_call *call, const Forge__V1__RevokeApiKeyRequest *in, Forge__V1__ApiKey *out)
+{
+    struct forge_uuid id;
+    if (!validate_uuid(call, "id", in->id, &id))
+        return rpc_call_invalid(call);
+    struct db_stmt *q = db_stmt(call->db, SQL_API_KEY_REVOKE);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &id);
+    db_bind_time_us(q, call->now_us);
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "API key %s not found", in->id);
+    api_key_from_row(call, &row, out);
+    if (db_row_time_us(&row, "revoked_at") == call->now_us)
+        api_key_announce(call, "api_key.revoke", &id, out);
+    return FORGE_OK;
+}

@@ -1,0 +1,385 @@
+/* PromptService: prompts as callers see them, each told as one of its versions. Versions themselves: version.c. */
+#include "rpc/page.h"
+#include "rpc/write.h"
+#include "service/prompt/content.h"
+#include "service/reply.h"
+#include "service/validate.h"
+#include "wire/template.h"
+
+#include "rpc_table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { REPLY_CONTENT_BYTES_MAX = 3 << 20 /* of a page, so that it stays below the reply limit of 4 MiB */ };
+
+static forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
+{
+    struct prompt_content_row content;
+    forge_code rc = prompt_content_read(call, row, &content);
+    if (rc != FORGE_OK)
+        return rc;
+    out->id = db_row_uuid_text(row, "id");
+    out->project_id = db_row_uuid_text(row, "project_id");
+    out->name = db_row_text(row, "name");
+    out->description = db_row_text_or_empty(row, "description");
+    out->version = db_row_int32(row, "version");
+    out->current_version = db_row_int32(row, "current_version");
+    out->latest_version = db_row_int32(row, "newest_version");
+    out->format = content.format;
+    out->content = content.content;
+    out->n_messages = content.message_count;
+    out->messages = content.messages;
+    out->system_prompt = content.system_prompt;
+    out->n_variables = content.variable_count;
+    out->variables = content.variables;
+    out->parameters = content.parameters;
+    out->content_hash = content.content_hash;
+    out->version_message = db_row_text_or_empty(row, "version_message");
+    out->version_author_id = db_row_uuid_text(row, "version_author");
+    out->version_create_time = reply_time(call, row, "version_created_at");
+    out->create_time = reply_time(call, row, "created_at");
+    out->update_time = reply_time(call, row, "updated_at");
+    out->etag = reply_etag(call, row);
+    return FORGE_OK;
+}
+
+static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePromptRequest *in, struct forge_uuid *project_id,
+                               struct prompt_content *content)
+{
+    const struct prompt_content_input input = {in->content,   in->n_messages, in->messages,   in->system_prompt, in->n_variables,
+                                               in->variables, in->model_id,   in->parameters, in->message};
+    validate_uuid(call, "project_id", in->project_id, project_id);
+    validate_name(call, "name", in->name);
+    validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
+    if (in->n_tags > 0)
+        rpc_call_violation(call, "tags", "there is no tag with this name");
+    prompt_content_check(call, &input, content);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (!auth_principal_may_use_project(&call->principal, project_id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    return prompt_content_make(call, &input, content);
+}
+
+forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptRequest *in, Forge__V1__Prompt *out)
+{
+    struct forge_uuid project_id, id;
+    struct prompt_content content;
+    forge_code rc = create_check(call, in, &project_id, &content);
+    if (rc != FORGE_OK)
+        return rc;
+    forge_uuid_v7(&id);
+    struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_CREATE);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &project_id);
+    db_bind_uuid(q, &id);
+    db_bind_text(q, in->name);
+    db_bind_text(q, in->description[0] != '\0' ? in->description : NULL);
+    db_bind_time_us(q, call->now_us);
+    db_bind_uuid(q, &call->principal.id);
+    prompt_content_bind(q, &content);
+    struct db_row row;
+    rc = db_run_one(q, &row, &call->error);
+    if (rc == FORGE_ALREADY_EXISTS && reply_violates(call, "ix_prompts_name"))
+        return rpc_call_fail(call, rc, "a prompt named \"%s\" exists already in this project", in->name);
+    if (rc == FORGE_NOT_FOUND)
+        return rpc_call_fail(call, rc, "project %s not found", in->project_id);
+    if (rc != FORGE_OK)
+        return rc;
+    rpc_write_change(call, "prompt", &id, &project_id);
+    return prompt_from_row(call, &row, out);
+}
+
+/* Which prompt and which of its versions a request selects. */
+struct selection {
+    bool by_name;
+    struct forge_uuid id, project_id;
+    const char *name;
+    int32_t version; /* 0 = current */
+};
+
+static const char *path(struct rpc_call *call, const char *prefix, const char *field)
+{
+    const char *joined = forge_arena_printf(call->arena, "%s%s", prefix, field);
+    return joined != NULL ? joined : field;
+}
+
+static void selector_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct selection *out)
+{
+    switch (in->selector_case) {
+    case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION:
+        if (in->version < 1)
+            rpc_call_violation(call, path(call, prefix, "version"), "must be 1 or more");
+        out->version = in->version;
+        break;
+    case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL:
+        rpc_call_violation(call, path(call, prefix, "label"), "this server has no labels: select current or version");
+        break;
+    case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_CURRENT:
+    case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR__NOT_SET:
+    case _FORGE__V1__GET_PROMPT_REQUEST__SELECTOR__CASE_IS_INT_SIZE:
+        break;
+    }
+    if (in->as_of != NULL)
+        rpc_call_violation(call, path(call, prefix, "as_of"), "this server keeps no history of labels and current versions");
+    if (in->subject[0] != '\0')
+        rpc_call_violation(call, path(call, prefix, "subject"), "is for labels, and this server has none");
+}
+
+/* prefix: of the fields' paths, "" or "prompt.". */
+static void selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct selection *out)
+{
+    bool has_id = in->id[0] != '\0', has_name = in->name[0] != '\0' || in->project_id[0] != '\0';
+    *out = (struct selection){.by_name = has_name, .name = in->name};
+    if (has_id == has_name)
+        rpc_call_violation(call, path(call, prefix, "id"), "either id, or project_id and name, is required");
+    else if (has_id)
+        validate_uuid(call, path(call, prefix, "id"), in->id, &out->id);
+    else {
+        validate_uuid(call, path(call, prefix, "project_id"), in->project_id, &out->project_id);
+        validate_name(call, path(call, prefix, "name"), in->name);
+    }
+    selector_check(call, prefix, in, out);
+}
+
+static struct db_stmt *selection_statement(struct rpc_call *call, const struct selection *selection)
+{
+    const struct forge_uuid *bound = &call->principal.project_id;
+    struct db_stmt *q = db_stmt(call->db, selection->by_name ? SQL_PROMPT_GET_BY_NAME : SQL_PROMPT_GET);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, selection->by_name ? &selection->project_id : &selection->id);
+    if (selection->by_name)
+        db_bind_text(q, selection->name);
+    if (selection->version > 0)
+        db_bind_int32(q, selection->version);
+    else
+        db_bind_null(q);
+    if (!selection->by_name)
+        db_bind_uuid(q, forge_uuid_is_nil(bound) ? NULL : bound);
+    return q;
+}
+
+static forge_code selection_run(struct rpc_call *call, const struct selection *selection, struct db_row *out_row)
+{
+    if (selection->by_name && !auth_principal_may_use_project(&call->principal, &selection->project_id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(selection_statement(call, selection), &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found && selection->by_name)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt \"%s\" not found", selection->name);
+    if (!found) {
+        char id[FORGE_UUID_TEXT_SIZE];
+        forge_uuid_format(&selection->id, id);
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", id);
+    }
+    if (db_row_is_null(&row, "version"))
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt not found", selection->version);
+    *out_row = row;
+    return FORGE_OK;
+}
+
+forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
+{
+    struct selection selection;
+    selection_check(call, "", in, &selection);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    struct db_row row;
+    forge_code rc = selection_run(call, &selection, &row);
+    return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
+}
+
+static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in)
+{
+    validate_name_or_empty(call, "name_prefix", in->name_prefix);
+    if (in->query[0] != '\0')
+        rpc_call_violation(call, "query", "this server does not search words");
+    if (in->n_tags > 0)
+        rpc_call_violation(call, "tags", "there is no tag with this name");
+    if (in->label[0] != '\0')
+        rpc_call_violation(call, "label", "this server has no labels");
+    if (in->model_id[0] != '\0')
+        rpc_call_violation(call, "model_id", "there is no model with this id");
+}
+
+static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, const struct forge_uuid *project_id,
+                                      const struct rpc_page *page)
+{
+    bool full = in->view == FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
+    struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_LIST);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, project_id);
+    db_bind_text(q, in->name_prefix);
+    db_bind_text(q, validate_prefix_end(in->name_prefix, call->arena));
+    db_bind_text(q, page->has_key ? page->last_name : "");
+    db_bind_int32(q, page->size + 1);
+    db_bind_bool(q, full);
+    db_bind_int64(q, full ? REPLY_CONTENT_BYTES_MAX : INT64_MAX);
+    return q;
+}
+
+static forge_code list_fill(struct rpc_call *call, const struct db_rows *rows, int count, Forge__V1__ListPromptsResponse *out)
+{
+    out->prompts = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof out->prompts[0]);
+    for (int i = 0; out->prompts != NULL && i < count; i++) {
+        struct db_row row = db_rows_at(rows, i);
+        Forge__V1__Prompt *prompt = reply_message(call, &forge__v1__prompt__descriptor);
+        if (prompt == NULL)
+            return FORGE_OK; /* rpc sees the overflow */
+        forge_code rc = prompt_from_row(call, &row, prompt);
+        if (rc != FORGE_OK)
+            return rc;
+        out->prompts[out->n_prompts++] = prompt;
+    }
+    return FORGE_OK;
+}
+
+forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, Forge__V1__ListPromptsResponse *out)
+{
+    struct forge_uuid project_id;
+    struct rpc_page page;
+    /* The view is part of the filter: a page cut by content goes on with content. */
+    const char *filter = forge_arena_printf(call->arena, "%s|%d|%s", in->project_id, (int)in->view, in->name_prefix);
+    size_t filter_size = filter != NULL ? strlen(filter) : 0;
+    validate_uuid(call, "project_id", in->project_id, &project_id);
+    rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
+    list_check_filters(call, in);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (!auth_principal_may_use_project(&call->principal, &project_id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    struct db_rows rows;
+    forge_code rc = db_run_many(list_statement(call, in, &project_id, &page), &rows, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (rows.count == 0)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", in->project_id);
+    struct db_row first = db_rows_at(&rows, 0);
+    if (db_row_is_null(&first, "id"))
+        return FORGE_OK;
+    int count = rows.count < page.size ? rows.count : page.size;
+    rc = list_fill(call, &rows, count, out);
+    if (rc == FORGE_OK && db_row_int64(&first, "found") > count && out->n_prompts > 0)
+        out->next_page_token = rpc_page_next(call, filter, filter_size, out->prompts[out->n_prompts - 1]->name, 0, NULL);
+    return rc;
+}
+
+static const Forge__V1__VariableValue *value_find(const Forge__V1__RenderPromptRequest *in, const char *name)
+{
+    for (size_t i = 0; i < in->n_variables; i++)
+        if (strcmp(in->variables[i]->name, name) == 0)
+            return in->variables[i];
+    return NULL;
+}
+
+static bool variable_is_declared(const struct prompt_content_row *content, const char *name)
+{
+    for (size_t i = 0; i < content->variable_count; i++)
+        if (strcmp(content->variables[i]->name, name) == 0)
+            return true;
+    return false;
+}
+
+static void values_check(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in)
+{
+    if (in->n_variables > PROMPT_VARIABLES_MAX) {
+        rpc_call_violation(call, "variables", "must be at most %d", PROMPT_VARIABLES_MAX);
+        return;
+    }
+    for (size_t i = 0; i < in->n_variables; i++) {
+        char field[40];
+        snprintf(field, sizeof field, "variables[%zu].name", i);
+        if (value_find(in, in->variables[i]->name) != in->variables[i])
+            rpc_call_violation(call, field, "is given twice");
+        snprintf(field, sizeof field, "variables[%zu].value", i);
+        if (strlen(in->variables[i]->value) > PROMPT_TEXT_BYTES_MAX)
+            rpc_call_violation(call, field, "must be at most %d bytes", PROMPT_TEXT_BYTES_MAX);
+    }
+}
+
+/* The declared variables with the values given or their defaults. Missing and unknown ones are violations named "variables.<name>". */
+static struct forge_template_variable *values_match(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in,
+                                                    const struct prompt_content_row *content)
+{
+    struct forge_template_variable *values = forge_arena_calloc(call->arena, content->variable_count + 1, sizeof *values);
+    for (size_t i = 0; values != NULL && i < content->variable_count; i++) {
+        const Forge__V1__PromptVariable *variable = content->variables[i];
+        const Forge__V1__VariableValue *given = value_find(in, variable->name);
+        values[i].name = variable->name;
+        if (given != NULL)
+            values[i].value = given->value;
+        else if (variable->default_value != NULL)
+            values[i].value = variable->default_value->value;
+        else
+            rpc_call_violation(call, path(call, "variables.", variable->name), "is missing");
+    }
+    for (size_t i = 0; i < in->n_variables; i++)
+        if (!variable_is_declared(content, in->variables[i]->name))
+            rpc_call_violation(call, path(call, "variables.", in->variables[i]->name), "this prompt has no such variable");
+    return values;
+}
+
+/* Renders one template; what is left of *room bytes bounds it. */
+static forge_code render_text(struct rpc_call *call, const struct prompt_content_row *content, const struct forge_template_variable *values,
+                              size_t *room, char **text)
+{
+    char *rendered;
+    forge_code rc = forge_template_render(*text, values, content->variable_count, *room, call->arena, &rendered, &call->error);
+    if (rc == FORGE_RESOURCE_EXHAUSTED)
+        return rpc_call_fail(call, rc, "the rendered prompt is over %d bytes", PROMPT_TEXT_BYTES_MAX);
+    if (rc != FORGE_OK)
+        return rc;
+    *room -= strlen(rendered);
+    *text = rendered;
+    return FORGE_OK;
+}
+
+static forge_code render(struct rpc_call *call, const struct prompt_content_row *content, const struct forge_template_variable *values,
+                         Forge__V1__RenderPromptResponse *out)
+{
+    size_t room = PROMPT_TEXT_BYTES_MAX;
+    out->format = content->format;
+    out->content = content->content;
+    out->system_prompt = content->system_prompt;
+    out->n_messages = content->message_count;
+    out->messages = content->messages;
+    forge_code rc = render_text(call, content, values, &room, &out->content);
+    if (rc == FORGE_OK)
+        rc = render_text(call, content, values, &room, &out->system_prompt);
+    for (size_t i = 0; rc == FORGE_OK && i < out->n_messages; i++)
+        rc = render_text(call, content, values, &room, &out->messages[i]->content);
+    return rc;
+}
+
+forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in, Forge__V1__RenderPromptResponse *out)
+{
+    struct selection selection = {0};
+    if (in->prompt == NULL)
+        rpc_call_violation(call, "prompt", "is required");
+    else
+        selection_check(call, "prompt.", in->prompt, &selection);
+    values_check(call, in);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    struct db_row row;
+    struct prompt_content_row content;
+    forge_code rc = selection_run(call, &selection, &row);
+    if (rc == FORGE_OK)
+        rc = prompt_content_read(call, &row, &content);
+    if (rc != FORGE_OK)
+        return rc;
+    struct forge_template_variable *values = values_match(call, in, &content);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (values == NULL)
+        return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the prompt needs too much memory");
+    out->prompt_id = db_row_uuid_text(&row, "id");
+    out->version = db_row_int32(&row, "version");
+    out->parameters = content.parameters;
+    out->content_hash = content.content_hash;
+    return render(call, &content, values, out);
+}

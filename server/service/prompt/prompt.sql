@@ -1,0 +1,126 @@
+-- A prompt is told as one of its versions: the columns of p from prompts, those of v from prompt_versions.
+
+-- name: prompt_create :one
+WITH project AS (
+    SELECT id FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL
+), p AS (
+    INSERT INTO prompts (organization_id, id, project_id, name, description, current_version, newest_version, created_at)
+    SELECT $1, $3, project.id, $4, $5, 1, 1, $6 FROM project
+    RETURNING id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
+), v AS (
+    INSERT INTO prompt_versions (organization_id, prompt_id, version, content, messages, system_prompt, variables, parameters, content_hash,
+                                 content_bytes, message, author, created_at)
+    SELECT $1, p.id, 1, $8, $9::jsonb -> 'messages', $10, COALESCE($11::jsonb -> 'variables', '[]'), $12::jsonb, $13, $14, $15, $7, $6 FROM p
+    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+)
+SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
+       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+FROM p, v;
+
+-- name: prompt_get :optional
+SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
+       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+FROM prompts p
+LEFT JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = COALESCE($3, p.current_version)
+WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4);
+
+-- name: prompt_get_by_name :optional
+SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
+       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+FROM prompts p
+LEFT JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = COALESCE($4, p.current_version)
+WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3;
+
+-- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
+-- name: prompt_list :many
+SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
+       page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
+       page.content_hash, page.version_message, page.version_author, page.version_created_at, page.found
+FROM projects r
+LEFT JOIN LATERAL (
+    SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
+           v.version, v.messages IS NOT NULL AS is_chat,
+           CASE WHEN $7::boolean THEN v.content END AS content, CASE WHEN $7 THEN v.messages END AS messages,
+           CASE WHEN $7 THEN v.system_prompt END AS system_prompt, CASE WHEN $7 THEN v.variables END AS variables,
+           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash,
+           v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+           count(*) OVER () AS found, sum(v.content_bytes) OVER (ORDER BY p.name) - v.content_bytes AS bytes_before
+    FROM (
+        SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
+        FROM prompts
+        WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5
+        ORDER BY name
+        LIMIT $6
+    ) p
+    JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = p.current_version
+) page ON page.bytes_before < $8::bigint
+WHERE r.organization_id = $1 AND r.id = $2 AND r.deleted_at IS NULL
+ORDER BY page.name;
+
+-- Two statements in one flight: the second reads with a snapshot of after the lock, so that concurrent writers number without gaps.
+-- name: prompt_lock :command
+SELECT id FROM prompts WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE;
+
+-- Writes without looking at expected_current: the handler does, and a refusal rolls all of this back.
+-- name: prompt_create_version :optional
+WITH p AS (
+    SELECT id, project_id, current_version, newest_version FROM prompts
+    WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)
+), existing AS (
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at FROM prompt_versions
+    WHERE organization_id = $1 AND prompt_id = $2 AND content_hash = $11 AND EXISTS (SELECT FROM p)
+), inserted AS (
+    INSERT INTO prompt_versions (organization_id, prompt_id, version, content, messages, system_prompt, variables, parameters, content_hash,
+                                 content_bytes, message, author, created_at)
+    SELECT $1, p.id, p.newest_version + 1, $6, $7::jsonb -> 'messages', $8, COALESCE($9::jsonb -> 'variables', '[]'), $10::jsonb, $11, $12,
+           $13, $5, $4
+    FROM p
+    WHERE NOT EXISTS (SELECT FROM existing)
+    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+), v AS (
+    SELECT true AS existing, version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    FROM existing
+    UNION ALL
+    SELECT false, version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    FROM inserted
+), moved AS (
+    UPDATE prompts
+    SET newest_version = GREATEST(prompts.newest_version, v.version),
+        current_version = CASE WHEN $14::boolean THEN v.version ELSE prompts.current_version END,
+        row_version = prompts.row_version + CASE WHEN $14 AND prompts.current_version <> v.version THEN 1 ELSE 0 END,
+        updated_at = $4
+    FROM v
+    WHERE prompts.organization_id = $1 AND prompts.id = $2 AND (NOT v.existing OR ($14 AND prompts.current_version <> v.version))
+    RETURNING prompts.current_version
+)
+SELECT p.id AS prompt_id, p.project_id, p.current_version AS previous_version,
+       COALESCE((SELECT moved.current_version FROM moved), p.current_version) AS current_version,
+       v.existing, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters,
+       v.content_hash, v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+FROM p, v;
+
+-- One row per version, newest first; one row without a version for a prompt without any below the key.
+-- name: prompt_list_versions :many
+SELECT p.id AS prompt_id, p.current_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables,
+       page.parameters, page.content_hash, page.version_message, page.version_author, page.version_created_at, page.found
+FROM prompts p
+LEFT JOIN LATERAL (
+    SELECT v.version, v.messages IS NOT NULL AS is_chat,
+           CASE WHEN $7::boolean THEN v.content END AS content, CASE WHEN $7 THEN v.messages END AS messages,
+           CASE WHEN $7 THEN v.system_prompt END AS system_prompt, CASE WHEN $7 THEN v.variables END AS variables,
+           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash,
+           v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+           count(*) OVER () AS found, sum(v.content_bytes) OVER (ORDER BY v.version DESC) - v.content_bytes AS bytes_before
+    FROM (
+        SELECT version, content, messages, system_prompt, variables, parameters, content_hash, content_bytes, message, author, created_at
+        FROM prompt_versions
+        WHERE organization_id = $1 AND prompt_id = $2 AND version < $4 AND ($5::uuid IS NULL OR author = $5)
+        ORDER BY version DESC
+        LIMIT $6
+    ) v
+) page ON page.bytes_before < $8::bigint
+WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id = $3)
+ORDER BY page.version DESC;

@@ -1,0 +1,61 @@
+#include "service/reply.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { MICROSECONDS = 1000000 };
+
+Google__Protobuf__Timestamp *reply_time_us(struct rpc_call *call, int64_t unix_us)
+{
+    Google__Protobuf__Timestamp *time = reply_message(call, &google__protobuf__timestamp__descriptor);
+    if (time == NULL)
+        return NULL;
+    int64_t microseconds = unix_us % MICROSECONDS;
+    if (microseconds < 0)
+        microseconds += MICROSECONDS;
+    time->seconds = (unix_us - microseconds) / MICROSECONDS;
+    time->nanos = (int32_t)microseconds * 1000;
+    return time;
+}
+
+Google__Protobuf__Timestamp *reply_time(struct rpc_call *call, const struct db_row *row, const char *column)
+{
+    return db_row_is_null(row, column) ? NULL : reply_time_us(call, db_row_time_us(row, column));
+}
+
+char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id)
+{
+    char text[FORGE_UUID_TEXT_SIZE];
+    forge_uuid_format(id, text);
+    return forge_arena_strdup(call->arena, text);
+}
+
+char *reply_etag(struct rpc_call *call, const struct db_row *row)
+{
+    return forge_arena_printf(call->arena, "%" PRId64, db_row_int64(row, "row_version"));
+}
+
+void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, Forge__V1__Scope **out_scopes)
+{
+    Forge__V1__Scope *list = forge_arena_calloc(call->arena, FORGE__V1__SCOPE__SCOPE_INGEST, sizeof *list);
+    size_t count = 0;
+    for (int scope = FORGE__V1__SCOPE__SCOPE_READ; list != NULL && scope <= FORGE__V1__SCOPE__SCOPE_INGEST; scope++)
+        if ((scopes & 1u << (scope - 1)) != 0)
+            list[count++] = (Forge__V1__Scope)scope;
+    *out_count = count;
+    *out_scopes = list;
+}
+
+void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type)
+{
+    ProtobufCMessage *message = forge_arena_alloc(call->arena, type->sizeof_message);
+    if (message != NULL)
+        type->message_init(message);
+    return message;
+}
+
+bool reply_violates(const struct rpc_call *call, const char *constraint)
+{
+    const char *failed = db_session_failed_constraint(call->db);
+    return failed != NULL && strcmp(failed, constraint) == 0;
+}

@@ -1,0 +1,31 @@
+/* What handlers build replies with. Everything lives in the call's arena; after an overflow values are left out and rpc answers
+ * RESOURCE_EXHAUSTED once, so nothing here fails. */
+#ifndef SERVER_SERVICE_REPLY_H
+#define SERVER_SERVICE_REPLY_H
+
+#include "db/row.h"
+#include "rpc/call.h"
+
+#include "forge/v1/common.pb-c.h"
+#include "google/protobuf/timestamp.pb-c.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* NULL when the column is NULL. */
+Google__Protobuf__Timestamp *reply_time(struct rpc_call *call, const struct db_row *row, const char *column);
+Google__Protobuf__Timestamp *reply_time_us(struct rpc_call *call, int64_t unix_us);
+/* 36 characters. */
+char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id);
+/* The etag of a row_version column. */
+char *reply_etag(struct rpc_call *call, const struct db_row *row);
+/* enum auth_scope bits as the API has them. */
+void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, Forge__V1__Scope **out_scopes);
+/* An initialised message of this type; NULL after an overflow. */
+void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
+
+/* Did the last flight fail by this constraint or unique index? */
+bool reply_violates(const struct rpc_call *call, const char *constraint);
+
+#endif

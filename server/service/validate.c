@@ -1,0 +1,169 @@
+#include "service/validate.h"
+
+#include <ctype.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { CODE_POINT_MAX = 0x10FFFF, SURROGATE_FIRST = 0xD800, SURROGATE_LAST = 0xDFFF, EMAIL_LOCAL_MAX = 64, DNS_LABEL_MAX = 63 };
+
+/* Reads one code point of well-formed UTF-8 and moves *cursor behind it. */
+static uint32_t code_point_read(const char **cursor)
+{
+    const uint8_t *text = (const uint8_t *)*cursor;
+    unsigned more = text[0] < 0x80 ? 0 : text[0] < 0xE0 ? 1 : text[0] < 0xF0 ? 2 : 3;
+    uint32_t point = more == 0 ? text[0] : text[0] & (0x3Fu >> more);
+    for (unsigned i = 1; i <= more; i++)
+        point = point << 6 | (text[i] & 0x3F);
+    *cursor += 1 + more;
+    return point;
+}
+
+static size_t code_point_write(uint32_t point, char *out)
+{
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    unsigned more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+    for (unsigned i = more; i > 0; i--, point >>= 6)
+        out[i] = (char)(0x80 | (point & 0x3F));
+    out[0] = (char)(0xFF << (7 - more) | (int)point);
+    return 1 + more;
+}
+
+/* Controls (category Cc), line and paragraph separators, and noncharacters cannot be printed. */
+static bool code_point_is_printable(uint32_t point)
+{
+    bool control = point < 0x20 || (point >= 0x7F && point < 0xA0) || point == 0x2028 || point == 0x2029;
+    bool noncharacter = (point & 0xFFFE) == 0xFFFE || (point >= 0xFDD0 && point <= 0xFDEF);
+    return !control && !noncharacter;
+}
+
+size_t validate_characters(const char *text)
+{
+    size_t count = 0;
+    for (; *text != '\0'; text++)
+        count += ((uint8_t)*text & 0xC0) != 0x80;
+    return count;
+}
+
+static bool text_is_printable(const char *text)
+{
+    while (*text != '\0')
+        if (!code_point_is_printable(code_point_read(&text)))
+            return false;
+    return true;
+}
+
+bool validate_uuid(struct rpc_call *call, const char *field, const char *text, struct forge_uuid *out)
+{
+    bool valid = forge_uuid_parse(text, out);
+    if (!valid)
+        rpc_call_violation(call, field, text[0] == '\0' ? "is required" : "must be a UUID");
+    return valid;
+}
+
+bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text)
+{
+    bool valid = validate_characters(text) <= VALIDATE_NAME_CHARACTERS_MAX && text_is_printable(text);
+    if (!valid)
+        rpc_call_violation(call, field, "must be at most %d printable characters", VALIDATE_NAME_CHARACTERS_MAX);
+    return valid;
+}
+
+bool validate_name(struct rpc_call *call, const char *field, const char *text)
+{
+    bool valid = text[0] != '\0' && validate_characters(text) <= VALIDATE_NAME_CHARACTERS_MAX && text_is_printable(text);
+    if (!valid)
+        rpc_call_violation(call, field, "must be 1 to %d printable characters", VALIDATE_NAME_CHARACTERS_MAX);
+    return valid;
+}
+
+bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max)
+{
+    bool valid = validate_characters(text) <= characters_max;
+    if (!valid)
+        rpc_call_violation(call, field, "must be at most %zu characters", characters_max);
+    return valid;
+}
+
+/* Labels of letters, digits and hyphens, 1 to 63 bytes each, no hyphen at an end, at least one dot (RFC 1123, section 2.1). */
+static bool domain_is_valid(const char *domain)
+{
+    unsigned labels = 0;
+    for (const char *label = domain;; label++) {
+        size_t length = strcspn(label, ".");
+        if (length == 0 || length > DNS_LABEL_MAX || label[0] == '-' || label[length - 1] == '-')
+            return false;
+        for (size_t i = 0; i < length; i++)
+            if (!isalnum((unsigned char)label[i]) && label[i] != '-')
+                return false;
+        labels++;
+        label += length;
+        if (*label == '\0')
+            return labels >= 2;
+    }
+}
+
+/* A dot-atom (RFC 5321, section 4.1.2); quoted local parts are not used by anybody's mail. */
+static bool local_part_is_valid(const char *text, size_t length)
+{
+    if (length == 0 || length > EMAIL_LOCAL_MAX || text[0] == '.' || text[length - 1] == '.')
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool atom = isalnum(c) || (c < 0x80 && strchr("!#$%&'*+/=?^_`{|}~-", c) != NULL);
+        if (!atom && !(c == '.' && text[i - 1] != '.'))
+            return false;
+    }
+    return true;
+}
+
+char *validate_email(struct rpc_call *call, const char *field, const char *text)
+{
+    size_t local = strcspn(text, "@");
+    if (strlen(text) > VALIDATE_EMAIL_CHARACTERS_MAX || text[local] != '@' || !local_part_is_valid(text, local) ||
+        !domain_is_valid(text + local + 1)) {
+        rpc_call_violation(call, field, "must be an e-mail address of at most %d characters", VALIDATE_EMAIL_CHARACTERS_MAX);
+        return NULL;
+    }
+    char *lower = forge_arena_strdup(call->arena, text);
+    for (char *c = lower; c != NULL && *c != '\0'; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return lower;
+}
+
+bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us)
+{
+    /* The range that timestamp.proto gives: 0001-01-01 to 9999-12-31. */
+    bool valid =
+        time->seconds >= INT64_C(-62135596800) && time->seconds <= INT64_C(253402300799) && time->nanos >= 0 && time->nanos < 1000000000;
+    if (valid)
+        *out_unix_us = time->seconds * 1000000 + time->nanos / 1000;
+    else
+        rpc_call_violation(call, field, "must be a time of the years 1 to 9999");
+    return valid;
+}
+
+char *validate_prefix_end(const char *prefix, struct forge_arena *arena)
+{
+    size_t length = strlen(prefix);
+    char *end = forge_arena_alloc(arena, length + 5);
+    if (end == NULL)
+        return NULL;
+    memcpy(end, prefix, length);
+    while (length > 0) {
+        do
+            length--;
+        while (((uint8_t)end[length] & 0xC0) == 0x80);
+        const char *last = prefix + length;
+        uint32_t point = code_point_read(&last);
+        if (point == CODE_POINT_MAX)
+            continue;
+        point = point + 1 == SURROGATE_FIRST ? SURROGATE_LAST + 1 : point + 1;
+        end[length + code_point_write(point, end + length)] = '\0';
+        return end;
+    }
+    end[code_point_write(CODE_POINT_MAX, end)] = '\0';
+    return end;
+}

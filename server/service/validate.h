@@ -1,0 +1,37 @@
+/* Checks of request fields that several services share. Each notes a violation on the call (rpc_call_violation) and returns false
+ * when the value is wrong; the handler goes on, so that every wrong field is named, and refuses with rpc_call_invalid() at the end.
+ * Text is well-formed UTF-8 without NUL already (the wire checks that). */
+#ifndef SERVER_SERVICE_VALIDATE_H
+#define SERVER_SERVICE_VALIDATE_H
+
+#include "rpc/call.h"
+
+#include "google/protobuf/timestamp.pb-c.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { VALIDATE_NAME_CHARACTERS_MAX = 255, VALIDATE_DESCRIPTION_CHARACTERS_MAX = 4096, VALIDATE_EMAIL_CHARACTERS_MAX = 254 };
+
+/* Unicode code points of a UTF-8 text. */
+size_t validate_characters(const char *text);
+
+/* A required id. *out untouched when it is wrong. */
+bool validate_uuid(struct rpc_call *call, const char *field, const char *text, struct forge_uuid *out);
+/* 1 to 255 printable characters: no control characters, no noncharacters. */
+bool validate_name(struct rpc_call *call, const char *field, const char *text);
+/* As a name, or empty. */
+bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text);
+/* Free text of at most so many characters. */
+bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
+/* An e-mail address (the part of RFC 5321 that mail systems accept). Returns it in lower case in the arena, NULL when it is wrong. */
+char *validate_email(struct rpc_call *call, const char *field, const char *text);
+
+/* A well-formed time of the years 1 to 9999 as microseconds since the Unix epoch. */
+bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us);
+
+/* The keys of names that begin with prefix are prefix <= name < the returned text, in code point order: prefix with its last code point
+ * incremented, surrogates skipped, U+10FFFF dropped and carried. Where nothing is left it is U+10FFFF itself, which no name holds. */
+char *validate_prefix_end(const char *prefix, struct forge_arena *arena);
+
+#endif

@@ -209,14 +209,14 @@ static void finish_answered(struct forge__connection *connection, struct forge__
     forge_code code = forge__message_code(reply->header);
     if (code == FORGE_OK) {
         ProtobufCMessage *message = NULL;
-        code = forge__message_unpack(call, reply, &shard->arena, &message, &error);
+        code = forge__message_unpack(call, reply, &message, &error);
         forge__retry_budget_success(&shard->channel->budget);
         forge__shard_finish(shard, call, code, message, &error, &info);
         return;
     }
     struct forge__attempt attempt;
     forge__message_error(reply->header, &error);
-    forge__message_attempt(reply->header, call, &attempt);
+    forge__message_attempt(reply->header, &error, call, &attempt);
     forge__shard_attempt_failed(shard, call, &attempt, &error, &info);
 }
 

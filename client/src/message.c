@@ -8,13 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    NS_PER_US = 1000,
-    HEADER_DECODED_MAX = 256 << 10,
-    DEPTH_MAX = 32,
-    UNKNOWN_MAX = 64 << 10,
-    DUPLICATE_RETRY_MS = 50 /* proto/README.md: the answer to a call whose equal is in progress */
-};
+enum { NS_PER_US = 1000, HEADER_DECODED_MAX = 256 << 10, DEPTH_MAX = 32, UNKNOWN_MAX = 64 << 10 };
 
 static char empty_text[] = "";
 
@@ -164,18 +158,46 @@ forge_code forge__message_send_own(struct forge_link *link, const uint8_t stack[
 
 /* ---- replies ---- */
 
-static const struct forge_message_limits header_limits = {HEADER_DECODED_MAX, DEPTH_MAX, UNKNOWN_MAX};
+/* Replies are not checked against the descriptors like requests: a newer server may send fields and enum values that this library does not
+ * know. What a reply may cost is bounded. */
+struct capped {
+    size_t left;
+};
+
+/* Zeroed: protobuf-c 1.4.1 frees unknown fields that it has not read yet when a message is malformed. */
+static void *capped_alloc(void *data, size_t size)
+{
+    struct capped *capped = data;
+    if (size > capped->left)
+        return NULL;
+    capped->left -= size;
+    return calloc(1, size ? size : 1);
+}
+
+static void capped_free(void *data, void *memory)
+{
+    free(memory);
+}
+
+/* The message is freed with malloc's free, so the caller needs no allocator for it. */
+static ProtobufCMessage *unpack_capped(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t size)
+{
+    struct capped capped = {.left = size * DECODED_FACTOR + DECODED_SPARE};
+    ProtobufCAllocator allocator = {.alloc = capped_alloc, .free = capped_free, .allocator_data = &capped};
+    return protobuf_c_message_unpack(type, &allocator, size, bytes);
+}
 
 forge_code forge__message_parse_reply(const struct forge_frame *frame, struct forge_arena *arena, struct forge__reply *out,
                                       struct forge_error *error)
 {
     struct forge_envelope envelope;
     struct forge_error cause = {.code = FORGE_OK};
-    ProtobufCMessage *header;
-    if (forge_envelope_parse(frame->body, frame->body_len, FORGE_ENVELOPE_HEADER_MAX, &envelope, &cause) != FORGE_OK ||
-        forge_message_unpack(&forge__v1__reply_header__descriptor, envelope.header, envelope.header_len, &header_limits, arena, &header,
-                             &cause) != FORGE_OK)
+    if (forge_envelope_parse(frame->body, frame->body_len, FORGE_ENVELOPE_HEADER_MAX, &envelope, &cause) != FORGE_OK)
         return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed reply: %s", cause.message);
+    ProtobufCMessage *header =
+        protobuf_c_message_unpack(&forge__v1__reply_header__descriptor, forge_arena_allocator(arena), envelope.header_len, envelope.header);
+    if (!header)
+        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed reply: its header cannot be read");
     out->header = (const Forge__V1__ReplyHeader *)header;
     out->payload = envelope.payload;
     out->payload_size = envelope.payload_len;
@@ -188,21 +210,16 @@ forge_code forge__message_code(const Forge__V1__ReplyHeader *header)
     return code >= FORGE_OK && code <= FORGE_UNAUTHENTICATED ? (forge_code)code : FORGE_UNKNOWN;
 }
 
-forge_code forge__message_unpack(const struct forge__call *call, const struct forge__reply *reply, struct forge_arena *arena,
-                                 ProtobufCMessage **out, struct forge_error *error)
+forge_code forge__message_unpack(const struct forge__call *call, const struct forge__reply *reply, ProtobufCMessage **out,
+                                 struct forge_error *error)
 {
+    const ProtobufCMessageDescriptor *type = call->method->output;
     if (reply->payload_size > call->reply_bytes_max)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the reply has %zu bytes, the limit is %u", reply->payload_size,
                                call->reply_bytes_max);
-    const struct forge_message_limits limits = {
-        .decoded_max = (size_t)call->reply_bytes_max * 16 + (64 << 10), .depth_max = DEPTH_MAX, .unknown_max = call->reply_bytes_max};
-    struct forge_error cause = {.code = FORGE_OK};
-    const ProtobufCMessageDescriptor *type = call->method->output;
-    if (forge_message_check(type, reply->payload, reply->payload_size, &limits, arena, &cause) != FORGE_OK)
-        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s: %s", type->name, cause.message);
-    ProtobufCMessage *message = protobuf_c_message_unpack(type, NULL, reply->payload_size, reply->payload);
+    ProtobufCMessage *message = unpack_capped(type, reply->payload, reply->payload_size);
     if (!message)
-        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for a reply of %zu bytes", reply->payload_size);
+        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s", type->name);
     *out = message;
     return FORGE_OK;
 }
@@ -243,30 +260,25 @@ void forge__message_error(const Forge__V1__ReplyHeader *header, struct forge_err
     if (header->retry_after_ms > 0)
         error->retry_after_ms = header->retry_after_ms < UINT32_MAX ? (uint32_t)header->retry_after_ms : UINT32_MAX;
     error->not_executed = header->not_executed;
-    for (size_t i = 0; i < header->n_details; i++)
-        if (header->details[i]->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_BAD_REQUEST)
-            add_violations(header->details[i]->bad_request, error);
+    for (size_t i = 0; i < header->n_details; i++) {
+        const Forge__V1__ErrorDetail *detail = header->details[i];
+        if (detail->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_BAD_REQUEST)
+            add_violations(detail->bad_request, error);
+        if (detail->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO)
+            snprintf(error->reason, sizeof error->reason, "%s", detail->error_info->reason);
+    }
 }
 
-static bool is_duplicate(const Forge__V1__ReplyHeader *header)
+void forge__message_attempt(const Forge__V1__ReplyHeader *header, const struct forge_error *error, const struct forge__call *call,
+                            struct forge__attempt *out)
 {
-    for (size_t i = 0; i < header->n_details; i++)
-        if (header->details[i]->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO &&
-            !strcmp(header->details[i]->error_info->reason, "CALL_IN_PROGRESS"))
-            return true;
-    return header->code == FORGE__V1__CODE__CODE_UNAVAILABLE && header->not_executed && header->retry_after_ms == DUPLICATE_RETRY_MS;
-}
-
-void forge__message_attempt(const Forge__V1__ReplyHeader *header, const struct forge__call *call, struct forge__attempt *out)
-{
-    *out = (struct forge__attempt){
-        .end = FORGE__ATTEMPT_ANSWERED,
-        .code = forge__message_code(header),
-        .retry_after_ms = header->retry_after_ms > 0 && header->retry_after_ms < UINT32_MAX ? (uint32_t)header->retry_after_ms : 0,
-        .not_executed = header->not_executed,
-        .goaway = header->goaway,
-        .duplicate = is_duplicate(header),
-        .is_repeatable = call->is_repeatable};
+    *out = (struct forge__attempt){.end = FORGE__ATTEMPT_ANSWERED,
+                                   .code = error->code,
+                                   .retry_after_ms = error->retry_after_ms,
+                                   .not_executed = error->not_executed,
+                                   .goaway = header->goaway,
+                                   .duplicate = strcmp(error->reason, "CALL_IN_PROGRESS") == 0,
+                                   .is_repeatable = call->is_repeatable};
 }
 
 void forge__message_info(const Forge__V1__ReplyHeader *header, struct forge_reply_info *info)

@@ -11,6 +11,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+/* Part of libforge's public interface. */
+#pragma GCC visibility push(default)
 
 typedef enum forge_code {
     FORGE_OK = 0,
@@ -73,6 +75,7 @@ forge_code forge_code_parse(const char *name, bool *out_found);
  * and returns code, so that failing is one expression: return forge_error_set(e, FORGE_NOT_FOUND, "..."). */
 forge_code forge_error_set(struct forge_error *error, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -28,7 +28,7 @@ LAYERS = {
     "server/base": (["base/", "wire/"], []),
     "server/db": (["db/", "base/", "wire/"], [LIBPQ]),
     "server/auth": (["auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], [ARGON2]),
-    "server/text": (["text/", "wire/"], []),
+    "server/text": (["text/", "wire/"], [JANSSON]),
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),

@@ -65,14 +65,15 @@ static void print_row(const struct method *method, FILE *out)
         fprintf(out, "call_%s},\n", method->handler);
 }
 
-/* Names of one length are few: a look-up goes to its length and compares those. */
+/* Names of one length are few: a look-up goes to its length and halves those. */
 static void print_lookup(const struct method_list *list, FILE *out)
 {
     size_t longest = 0;
     for (size_t i = 0; i < list->count; i++)
         if (strlen(list->methods[i].full_name) > longest)
             longest = strlen(list->methods[i].full_name);
-    fputs("/* Ids in the order of their names' lengths. */\nstatic const unsigned short by_length[] = {\n", out);
+    fputs("/* Ids in the order of their names' lengths, those of one length by name. */\nstatic const unsigned short by_length[] = {\n",
+          out);
     size_t printed = 0, starts[METHOD_NAME_MAX + 1] = {0};
     for (size_t length = 0; length <= longest; length++) {
         starts[length] = printed;
@@ -94,9 +95,17 @@ static void print_lookup(const struct method_list *list, FILE *out)
             "{\n"
             "    if (len > %zu)\n"
             "        return -1;\n"
-            "    for (unsigned i = first_of_length[len]; i < first_of_length[len + 1]; i++)\n"
-            "        if (memcmp(rpc_methods[by_length[i]].name, name, len) == 0)\n"
-            "            return by_length[i];\n"
+            "    unsigned low = first_of_length[len], high = first_of_length[len + 1];\n"
+            "    while (low < high) {\n"
+            "        unsigned middle = (low + high) / 2;\n"
+            "        int order = memcmp(rpc_methods[by_length[middle]].name, name, len);\n"
+            "        if (order == 0)\n"
+            "            return by_length[middle];\n"
+            "        if (order < 0)\n"
+            "            low = middle + 1;\n"
+            "        else\n"
+            "            high = middle;\n"
+            "    }\n"
             "    return -1;\n"
             "}\n",
             longest);

@@ -99,9 +99,10 @@ static char *unquote(char *cell)
 }
 
 /* What is wrong with the row, or NULL. */
-static const char *read_method_row(struct method_list *list, char *const cells[], const struct columns *columns)
+static const char *read_method_row(struct method_list *list, char *cells[], const struct columns *columns)
 {
-    struct method *method = method_list_find(list, unquote(cells[0]));
+    cells[0] = unquote(cells[0]);
+    struct method *method = method_list_find(list, cells[0]);
     if (!method)
         return "not a method of any service";
     if (method->in_readme)

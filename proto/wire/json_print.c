@@ -94,7 +94,7 @@ static void print_real(struct printer *printer, double value, bool single)
     } else if (value == 0 && signbit(value)) {
         fputs("-0.0", printer->out); /* readers take -0 for a whole number and lose its sign */
     } else {
-        char text[32];
+        char text[40];
         int digits_max = single ? FLT_DECIMAL_DIG : DBL_DECIMAL_DIG;
         for (int digits = single ? FLT_DIG : DBL_DIG; digits <= digits_max; digits++) {
             snprintf(text, sizeof text, "%.*g", digits, value);

@@ -2,6 +2,8 @@
 
 #include "db/url.h"
 
+#include "wire/crypto.h"
+
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +34,43 @@ void db_bug(const char *format, ...)
     fputc('\n', stderr);
     va_end(arguments);
     abort();
+}
+
+void db_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+forge_code db_pool_config_copy(const struct db_pool_config *config, struct db_pool_config *out, struct forge_error *error)
+{
+    PQconninfoOption *options = NULL;
+    forge_code rc = db_url_parse(config->url, &options, error);
+    PQconninfoFree(options);
+    if (rc != FORGE_OK)
+        return rc;
+    struct db_pool_config copy = *config;
+    copy.url = strdup(config->url);
+    copy.application_name = strdup(config->application_name);
+    if (copy.url == NULL || copy.application_name == NULL) {
+        db_pool_config_done(&copy);
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the settings of a connection");
+    }
+    *out = copy;
+    return FORGE_OK;
+}
+
+void db_pool_config_done(struct db_pool_config *config)
+{
+    char *url = (char *)(uintptr_t)config->url;
+    if (url != NULL)
+        forge_cleanse(url, strlen(url)); /* may hold a password */
+    free(url);
+    free((char *)(uintptr_t)config->application_name);
+    config->url = config->application_name = NULL;
 }
 
 static void notice_ignore(void *user, const char *message) {}

@@ -9,6 +9,7 @@
 #include "wire/arena.h"
 
 #include <libpq-fe.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,6 +66,12 @@ struct db_failure {
     char constraint[64]; /* NAMEDATALEN */
     char message[256];   /* PostgreSQL's own sentence, for logs only */
 };
+
+/* A copy with strings of its own, for who outlives the caller's. INVALID_ARGUMENT for its URL. */
+forge_code db_pool_config_copy(const struct db_pool_config *config, struct db_pool_config *out, struct forge_error *error) FORGE_MUST_CHECK;
+void db_pool_config_done(struct db_pool_config *config);
+/* A condition variable whose times are monotonic. */
+void db_condition_init(pthread_cond_t *condition);
 
 /* Blocks up to the connect timeout for each address, and in the resolver. Sets what every connection has: application name, keepalives,
  * time limits of both ends, UTF-8, UTC. UNAVAILABLE with libpq's reason; INVALID_ARGUMENT for the URL. */

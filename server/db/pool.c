@@ -2,7 +2,6 @@
 
 #include "db/serving.h"
 #include "db/session.h"
-#include "db/url.h"
 
 #include "wire/clock.h"
 
@@ -54,15 +53,6 @@ struct db_pool {
 static struct timespec timespec_of(uint64_t monotonic_ns)
 {
     return (struct timespec){.tv_sec = (time_t)(monotonic_ns / 1000000000), .tv_nsec = (long)(monotonic_ns % 1000000000)};
-}
-
-static void condition_init(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
 }
 
 static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, uint64_t until_ns)
@@ -300,32 +290,28 @@ static void pool_destroy(struct db_pool *pool)
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->opener_wakes);
     pthread_cond_destroy(&pool->state_changed);
-    if (pool->config.url != NULL)
-        explicit_bzero((char *)(uintptr_t)pool->config.url, strlen(pool->config.url)); /* may hold a password */
-    free((char *)(uintptr_t)pool->config.url);
-    free((char *)(uintptr_t)pool->config.application_name);
+    db_pool_config_done(&pool->config);
     free(pool);
 }
 
 forge_code db_pool_new(const struct db_pool_config *config, struct db_pool **out, struct forge_error *error)
 {
-    PQconninfoOption *options;
-    forge_code rc = db_url_parse(config->url, &options, error);
+    struct db_pool_config copy;
+    forge_code rc = db_pool_config_copy(config, &copy, error);
     if (rc != FORGE_OK)
         return rc;
-    PQconninfoFree(options);
     struct db_pool *pool = calloc(1, sizeof(*pool));
-    if (pool == NULL)
+    if (pool == NULL) {
+        db_pool_config_done(&copy);
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the connection pool");
+    }
+    pool->config = copy;
     pthread_mutex_init(&pool->lock, NULL);
-    condition_init(&pool->opener_wakes);
-    condition_init(&pool->state_changed);
-    pool->config = *config;
-    pool->config.url = strdup(config->url);
-    pool->config.application_name = strdup(config->application_name);
-    if (pool->config.url == NULL || pool->config.application_name == NULL || pthread_create(&pool->opener, NULL, opener_run, pool) != 0) {
+    db_condition_init(&pool->opener_wakes);
+    db_condition_init(&pool->state_changed);
+    if (pthread_create(&pool->opener, NULL, opener_run, pool) != 0) {
         pool_destroy(pool);
-        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory or thread for the connection pool");
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no thread for the connection pool");
     }
     pthread_setname_np(pool->opener, "db-opener");
     *out = pool;
@@ -400,7 +386,7 @@ static forge_code pool_check(struct db_pool *pool, struct forge_error *error)
 static bool wait_in_line(struct db_pool *pool, uint64_t deadline_ns, struct db_conn **out)
 {
     struct waiter waiter = {0};
-    condition_init(&waiter.woken);
+    db_condition_init(&waiter.woken);
     waiter_add(pool, &waiter);
     pthread_cond_signal(&pool->opener_wakes);
     while (waiter.conn == NULL && !waiter.failed && forge_clock_monotonic_ns() < deadline_ns)

@@ -8,7 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NS_PER_US = 1000, HEADER_DECODED_MAX = 256 << 10, DEPTH_MAX = 32, UNKNOWN_MAX = 64 << 10 };
+enum {
+    NS_PER_US = 1000,
+    DECODED_FACTOR = 64, /* decoded bytes per packed byte of a reply: an ItemVerdict of 4 bytes takes 88 */
+    DECODED_SPARE = 64 << 10
+};
 
 static char empty_text[] = "";
 

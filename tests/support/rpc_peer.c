@@ -1,5 +1,6 @@
 #include "support/rpc_peer.h"
 
+#include "support/tls_files.h"
 #include "wire/envelope.h"
 
 #include <setjmp.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,41 +22,20 @@ struct rpc_peer {
     atomic_uint links, who_am_i, calls;
 };
 
-static char certificate_file[256], key_file[256];
+static struct tls_files *files;
 
-static void remove_certificate(void)
+static void free_files(void)
 {
-    unlink(certificate_file);
-    unlink(key_file);
+    tls_files_free(files);
 }
 
-static void make_certificate(void)
+const char *test_tls_file(const char *name)
 {
-    if (certificate_file[0])
-        return;
-    const char *folder = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
-    snprintf(certificate_file, sizeof certificate_file, "%s/forge_test_%d.pem", folder, (int)getpid());
-    snprintf(key_file, sizeof key_file, "%s/forge_test_%d.key", folder, (int)getpid());
-    char command[1024];
-    snprintf(command, sizeof command,
-             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
-             "-addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1 -keyout '%s' -out '%s' 2>/dev/null",
-             key_file, certificate_file);
-    atexit(remove_certificate);
-    if (system(command) != 0)
-        fail_msg("cannot make a certificate: %s", command);
-}
-
-const char *test_certificate_file(void)
-{
-    make_certificate();
-    return certificate_file;
-}
-
-const char *test_key_file(void)
-{
-    make_certificate();
-    return key_file;
+    if (!files) {
+        files = tls_files_new();
+        atexit(free_files);
+    }
+    return tls_files_path(files, name);
 }
 
 static void free_call(struct rpc_peer_call *call)
@@ -170,7 +149,11 @@ struct rpc_peer *rpc_peer_start(const struct rpc_peer_options *options)
     struct rpc_peer *peer = calloc(1, sizeof *peer);
     assert_non_null(peer);
     peer->options = *options;
-    const struct forge_tls_config tls = {.server = true, .certificate_file = test_certificate_file(), .key_file = test_key_file()};
+    const char *name = options->certificate ? options->certificate : "server";
+    char certificate[32], key[32];
+    snprintf(certificate, sizeof certificate, "%s.pem", name);
+    snprintf(key, sizeof key, "%s.key", name);
+    const struct forge_tls_config tls = {.server = true, .certificate_file = test_tls_file(certificate), .key_file = test_tls_file(key)};
     if (forge_tls_new(&tls, &peer->tls, &error) != FORGE_OK || forge_loops_new(1, &peer->loops, &error) != FORGE_OK)
         fail_msg("%s", error.message);
     const struct forge_link_options link_options = {.tls = peer->tls,

@@ -30,7 +30,8 @@ struct rpc_peer_options {
     rpc_peer_handler handler;
     void *user;
     bool sees_who_am_i;
-    uint16_t port; /* 0 = any free one */
+    uint16_t port;           /* 0 = any free one */
+    const char *certificate; /* a name of tls_files.h; NULL = "server" */
 };
 
 /* Fails the test when it cannot start. */
@@ -57,8 +58,7 @@ void rpc_peer_reply_raw(struct rpc_peer_call *call, const void *body, size_t bod
 /* Frees the call without an answer; closes its connection if close_link. */
 void rpc_peer_drop(struct rpc_peer_call *call, bool close_link);
 
-/* Paths of a certificate for localhost, 127.0.0.1 and ::1 and of its key, made once per process. */
-const char *test_certificate_file(void);
-const char *test_key_file(void);
+/* A file of tls_files.h, made once per process: "ca.pem" is the authority of the peers. */
+const char *test_tls_file(const char *name);
 
 #endif

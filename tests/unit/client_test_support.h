@@ -67,7 +67,7 @@ static inline struct forge_channel *open_channel_with(struct forge_channel_optio
 {
     struct forge_channel *channel = NULL;
     struct forge_error error;
-    options->ca_file = test_certificate_file();
+    options->ca_file = test_tls_file("ca.pem");
     if (forge_channel_open(options, &channel, &error) != FORGE_OK)
         fail_msg("%s", error.message);
     return channel;

@@ -1,8 +1,8 @@
 /* One TLS-protected SP (REQ/REP) message stream on an event loop: listen, accept, dial, frames in, frames out.
  *
- * A link belongs to one loop for life. Its callbacks run on that loop's thread, never two at once, with no lock held; they must not block and
- * may call every function of this header except forge_link_listener_close. `closed` is the last callback and comes exactly
- * once, also after a failed dial. Memory of a link is freed after `closed` and the last forge_link_unref. */
+ * A link belongs to one loop for life. Its callbacks run on that loop's thread, never two at once, with no lock held; they must not block
+ * and may call every function of this header except forge_link_listener_close. `closed` is the last callback and comes exactly once, also
+ * after a failed dial. Memory of a link is freed after `closed` and the last forge_link_unref. */
 #ifndef FORGE_WIRE_LINK_H
 #define FORGE_WIRE_LINK_H
 
@@ -40,31 +40,33 @@ struct forge_frame {
     size_t stack_len;     /* bytes */
     const uint8_t *body;
     size_t body_len;
-    bool truncated;       /* over message_max (but not frame_max) or the byte budget: body holds the first 16 KiB
-                             at most, the rest is read and thrown away within body_ms */
+    bool truncated; /* over message_max (but not frame_max) or the byte budget: body holds the first 16 KiB
+                       at most, the rest is read and thrown away within body_ms */
 };
 
 struct forge_link_callbacks {
-    void (*accepted)(struct forge_link *link, void *user); /* server side, optional: the socket is there, no byte read yet; forge_link_set_user allowed */
-    void (*opened)(struct forge_link *link, void *user);   /* handshake and SP header are done; forge_link_set_user allowed */
+    void (*accepted)(struct forge_link *link,
+                     void *user); /* server side, optional: the socket is there, no byte read yet; forge_link_set_user allowed */
+    void (*opened)(struct forge_link *link, void *user); /* handshake and SP header are done; forge_link_set_user allowed */
     void (*frame)(struct forge_link *link, void *user, const struct forge_frame *frame);
     void (*closed)(struct forge_link *link, void *user, enum forge_link_why why);
 };
 
 struct forge_link_options {
-    struct forge_tls *tls;                       /* a reference is taken */
+    struct forge_tls *tls;                        /* a reference is taken */
     const struct forge_link_callbacks *callbacks; /* must outlive the link */
     void *user;
-    const char *server_name; /* dial: the name the certificate must carry (and SNI, unless an IP address) where the host dialled is an
-                                address that was looked up from it; NULL = host. Copied. */
-    unsigned handshake_ms; /* TCP connect, TLS handshake and SP header together */
-    unsigned body_ms;      /* an incomplete frame, or bytes the peer does not take */
-    unsigned idle_ms;      /* without traffic and without calls in flight; 0 = never */
-    size_t message_max;    /* a longer frame is delivered truncated; forge_link_set_message_max raises it */
-    size_t frame_max;      /* a longer frame closes the link before anything is allocated */
-    size_t pending_max;    /* bytes taken by sends and not yet by the kernel; reading stops above half of it */
-    unsigned links_max;             /* listener: open links; later ones are closed at accept; 0 = unlimited */
-    unsigned unproven_per_address;  /* listener: open links per peer address that forge_link_set_proven was not called on; 0 = unlimited */
+    const char *server_name;       /* dial: the name the certificate must carry (and SNI, unless an IP address) where the host dialled is an
+                                      address that was looked up from it; NULL = host. Copied. */
+    unsigned handshake_ms;         /* TCP connect, TLS handshake and SP header together */
+    unsigned body_ms;              /* an incomplete frame, or bytes the peer does not take */
+    unsigned idle_ms;              /* without traffic and without calls in flight; 0 = never */
+    size_t message_max;            /* a longer frame is delivered truncated; forge_link_set_message_max raises it */
+    size_t frame_max;              /* a longer frame closes the link before anything is allocated */
+    size_t pending_max;            /* bytes taken by sends and not yet by the kernel; reading stops above half of it */
+    unsigned links_max;            /* listener: open links; later ones are closed at accept; 0 = unlimited */
+    unsigned unproven_per_address; /* listener: open links per peer address (IPv6: per /64) that forge_link_set_proven was not called on; 0
+                                      = unlimited */
     struct forge_byte_budget *budget; /* charged for receive buffers from the length prefix on; may be NULL */
 };
 

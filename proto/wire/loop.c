@@ -74,22 +74,16 @@ static struct forge_loop_task *list_pop(struct task_list *list)
     return task;
 }
 
-static void wake_up(struct forge_loop *loop)
-{
-    /* Edge-triggered, so nobody reads it; the counter would need 2^64 writes to be full. */
-    if (eventfd_write(loop->wake.fd, 1))
-        abort();
-}
-
 void forge_loop_post(struct forge_loop *loop, struct forge_loop_task *task)
 {
     pthread_mutex_lock(&loop->mutex);
     list_append(&loop->inbox, task);
-    bool wake = loop->asleep;
+    /* Edge-triggered, so nobody reads it; the counter would need 2^64 writes to be full. Under the lock: once the task has run, the
+     * loops may be freed at any time. */
+    if (loop->asleep && eventfd_write(loop->wake.fd, 1))
+        abort();
     loop->asleep = false;
     pthread_mutex_unlock(&loop->mutex);
-    if (wake)
-        wake_up(loop);
 }
 
 void forge_loop_at_phase(struct forge_loop *loop, enum forge_loop_phase phase, struct forge_loop_task *task)

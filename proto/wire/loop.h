@@ -1,8 +1,8 @@
 /* Event loops: one thread each, on epoll. loop.c is the only file that knows the kernel's interface for readiness.
  *
  * Everything that belongs to a loop (links, watches, timers) is touched by its thread alone and needs no lock. Other
- * threads reach a loop through its inbox: one mutex held for a few instructions and one eventfd write when the inbox was
- * empty. A process with nothing to do does not wake up. */
+ * threads reach a loop through its inbox: one mutex held for a few instructions, and one eventfd write when the loop
+ * sleeps. A process with nothing to do does not wake up. */
 #ifndef FORGE_WIRE_LOOP_H
 #define FORGE_WIRE_LOOP_H
 
@@ -20,7 +20,8 @@ enum { FORGE_LOOPS_MAX = 64, FORGE_INLINE_BUDGET_US = 200 };
 /* Starts count threads (1 to FORGE_LOOPS_MAX), all signals blocked in them. RESOURCE_EXHAUSTED when descriptors, memory or
  * threads are missing: nothing is left behind then. */
 forge_code forge_loops_new(int count, struct forge_loops **out, struct forge_error *error) FORGE_MUST_CHECK;
-/* Closes every listener and link, runs their last callbacks, joins the threads. Not from a loop thread. Accepts NULL. */
+/* Closes every link and every listener still open (freeing it), runs their last callbacks, joins the threads. Not from a loop thread.
+ * Accepts NULL. In a forked child, where the threads are not, it does nothing. */
 void forge_loops_free(struct forge_loops *loops);
 int forge_loops_count(const struct forge_loops *loops);
 struct forge_loop *forge_loops_at(struct forge_loops *loops, int index);

@@ -75,6 +75,10 @@ static forge_code owner_check(PGconn *conn, struct forge_error *error)
 static forge_code migrator_lock(struct migrator *m, struct forge_error *error)
 {
     bool told = false;
+    /* PostgreSQL ends the statement of a killed migrator, and with it the lock, instead of finding out when it has a result. */
+    forge_code set = db_admin_exec(m->conn, "SET client_connection_check_interval = '1s'", "preparing", error);
+    if (set != FORGE_OK)
+        return set;
     for (unsigned waited_ms = 0; waited_ms <= MIGRATOR_WAIT_MS; waited_ms += MIGRATOR_POLL_MS) {
         PGresult *result;
         forge_code rc = db_admin_query(m->conn, "SELECT pg_try_advisory_lock(" MIGRATOR_LOCK ")", 0, NULL, "locking", &result, error);

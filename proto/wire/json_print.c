@@ -264,8 +264,8 @@ char *forge_json_from_message(const ProtobufCMessage *message, const struct forg
     size_t size = 0;
     struct printer printer = {.out = open_memstream(&text, &size), .pretty = options->pretty, .with_defaults = options->with_defaults};
     if (printer.out) {
-        /* Numbers have a point and not the comma of a process's locale. */
-        locale_t neutral = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+        /* Numbers have a point and letters are ASCII, whatever the process's locale. */
+        locale_t neutral = newlocale(LC_NUMERIC_MASK | LC_CTYPE_MASK, "C", (locale_t)0);
         locale_t before = neutral ? uselocale(neutral) : (locale_t)0;
         print_message(&printer, message);
         if (neutral) {

@@ -4,6 +4,7 @@
 #include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <locale.h>
@@ -336,6 +337,7 @@ static bool read_timestamp(struct reader *reader, const json_t *json, ProtobufCM
 static bool read_field_mask(struct reader *reader, const json_t *json, ProtobufCMessage *message)
 {
     Google__Protobuf__FieldMask *mask = (Google__Protobuf__FieldMask *)message;
+    static const char path_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
     const char *text = json_string_value(json);
     if (!text)
         return fail(reader, "must be a string of field names separated by commas");
@@ -350,8 +352,9 @@ static bool read_field_mask(struct reader *reader, const json_t *json, ProtobufC
     for (size_t i = 0; i < count; i++) {
         size_t length = strcspn(text, ",");
         char name[JSON_NAME_MAX];
-        if (length == 0 || length > JSON_NAME_MAX / 2)
-            return fail(reader, "a field name is empty or longer than %d characters", JSON_NAME_MAX / 2);
+        bool everything = length == 1 && *text == '*';
+        if (!everything && (!isalpha((unsigned char)*text) || length > JSON_NAME_MAX / 2 || strspn(text, path_characters) < length))
+            return fail(reader, "a path is not of field names joined by dots, at most %d characters", JSON_NAME_MAX / 2);
         json_to_snake(text, length, name);
         mask->paths[i] = forge_arena_strdup(reader->arena, name);
         if (!mask->paths[i])
@@ -404,8 +407,8 @@ forge_code forge_json_to_message(const char *json, size_t len, const ProtobufCMe
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory to read %zu bytes of JSON", len);
     if (!root)
         return forge_error_set(error, FORGE_INVALID_ARGUMENT, "JSON: line %d, column %d: %s", fault.line, fault.column, fault.text);
-    /* Numbers have a point and not the comma of a process's locale. */
-    locale_t neutral = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0), before = (locale_t)0;
+    /* Numbers have a point and letters are ASCII, whatever the process's locale. */
+    locale_t neutral = newlocale(LC_NUMERIC_MASK | LC_CTYPE_MASK, "C", (locale_t)0), before = (locale_t)0;
     if (neutral)
         before = uselocale(neutral);
     bool ok = neutral && read_message(&reader, root, type, out);

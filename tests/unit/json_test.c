@@ -253,7 +253,12 @@ static void test_field_mask_empty_and_wrappers(void **state)
                 "{\"text_value\":\"\",\"flag_value\":false,\"i32_value\":-1,\"i64_value\":\"-1\",\"u32_value\":1,\"u64_value\":\"1\","
                 "\"float_value\":0.5,\"double_value\":0.25,\"bytes_value\":\"AA==\"}");
     assert_roundtrip(*state, "{\"text_value\": null, \"i32_value\": 0}", "{\"i32_value\":0}");
-    assert_refused(*state, "{\"mask\": \"a,,b\"}", "mask: a field name is empty or longer than 64 characters");
+    assert_same(*state, "{\"mask\":\"*\"}");
+    const char *not_a_path = "mask: a path is not of field names joined by dots, at most 64 characters";
+    assert_refused(*state, "{\"mask\": \"a,,b\"}", not_a_path);
+    assert_refused(*state, "{\"mask\": \"a,_\"}", not_a_path);
+    assert_refused(*state, "{\"mask\": \"a b\"}", not_a_path);
+    assert_refused(*state, "{\"mask\": \"a,\"}", not_a_path);
     assert_refused(*state, "{\"mask\": [\"a\"]}", "mask: must be a string of field names separated by commas");
     assert_refused(*state, "{\"empty\": {\"x\": 1}}", "empty.x: Empty has no such field");
     assert_refused(*state, "{\"i32_value\": {\"value\": 1}}", "i32_value: must be a whole number");

@@ -17,12 +17,12 @@ enum { AUTH_KEY_FILE_BYTES_MAX = 4096 };
 
 /* One key of the file and what is derived from it. */
 struct auth_key {
-    int32_t id;                               /* 1 to 2^31 - 1; stored beside whatever was made with it */
-    uint8_t seal[FORGE_KEY_SIZE];             /* the key-encryption key itself: forge_seal of secrets */
-    uint8_t request_hash[FORGE_KEY_SIZE];     /* HMAC of requests in idempotency */
+    int32_t id;                           /* 1 to 2^31 - 1; stored beside whatever was made with it */
+    uint8_t seal[FORGE_KEY_SIZE];         /* the key-encryption key itself: forge_seal of secrets */
+    uint8_t request_hash[FORGE_KEY_SIZE]; /* HMAC of requests in idempotency */
     uint8_t page_token[FORGE_KEY_SIZE];
     uint8_t watch_token[FORGE_KEY_SIZE];
-    uint8_t login_failures[FORGE_KEY_SIZE];   /* HMAC of e-mail and source address in login_failures */
+    uint8_t login_failures[FORGE_KEY_SIZE]; /* HMAC of e-mail and source address in login_failures */
 };
 struct auth_keys {
     struct auth_key current, previous;
@@ -33,8 +33,8 @@ struct auth_keys {
  * two keys with one id. Blocks. */
 forge_code auth_key_file_load(const char *path, struct auth_keys *out, struct forge_error *error) FORGE_MUST_CHECK;
 /* The same from text; source is how errors call it. */
-forge_code auth_key_file_parse(const char *source, const char *text, size_t length, struct auth_keys *out, struct forge_error *error)
-    FORGE_MUST_CHECK;
+forge_code auth_key_file_parse(const char *source, const char *text, size_t length, struct auth_keys *out,
+                               struct forge_error *error) FORGE_MUST_CHECK;
 /* Makes a file with one fresh key, mode 0600, written to disk. ALREADY_EXISTS when there is one. For forged bootstrap roles. */
 forge_code auth_key_file_create(const char *path, struct forge_error *error) FORGE_MUST_CHECK;
 /* The key with this id, NULL when the file does not hold it (any more). */

@@ -18,8 +18,8 @@ struct auth_lockout {
 void auth_lockout_init(struct auth_lockout *lockout, const struct auth_keys *keys, const char *email, const char *source_address);
 
 /* One flight. RESOURCE_EXHAUSTED with retry_after_ms while account or source is locked. */
-forge_code auth_lockout_check(const struct auth_lockout *lockout, struct db_session *session, int64_t now_us, struct forge_error *error)
-    FORGE_MUST_CHECK;
+forge_code auth_lockout_check(const struct auth_lockout *lockout, struct db_session *session, int64_t now_us,
+                              struct forge_error *error) FORGE_MUST_CHECK;
 /* Queue the statements that count a failure of both, or forget those of the account. The lockout must live until they are sent. */
 void auth_lockout_queue_failure(const struct auth_lockout *lockout, struct db_session *session, int64_t now_us);
 void auth_lockout_queue_success(const struct auth_lockout *lockout, struct db_session *session);

@@ -10,8 +10,8 @@ enum { SHARDS = 16, GENERATIONS = 256 };
 struct entry {
     uint8_t hash[FORGE_SHA256_SIZE];
     struct auth_principal principal;
-    uint32_t chain;           /* next entry of the bucket, 0 = none */
-    uint32_t newer, older;    /* recency list, 0 = end; free entries are chained by chain */
+    uint32_t chain;        /* next entry of the bucket, 0 = none */
+    uint32_t newer, older; /* recency list, 0 = end; free entries are chained by chain */
 };
 /* Entries are numbered from 1; 0 means none. Number 0 is the head of the recency list: .older is the newest, .newer the oldest. */
 struct shard {
@@ -25,7 +25,10 @@ struct auth_principal_cache {
     atomic_uint_fast64_t generations[GENERATIONS]; /* by organization; two may share one, which only costs a fill */
 };
 
-static struct shard *shard_of(struct auth_principal_cache *cache, const uint8_t *hash) { return &cache->shards[hash[0] % SHARDS]; }
+static struct shard *shard_of(struct auth_principal_cache *cache, const uint8_t *hash)
+{
+    return &cache->shards[hash[0] % SHARDS];
+}
 
 /* The key is a SHA-256 already: any of its bytes serve as a hash. */
 static uint32_t *bucket_of(struct shard *shard, const uint8_t *hash)

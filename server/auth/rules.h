@@ -11,10 +11,10 @@
 #include <stdint.h>
 
 enum auth_access {
-    AUTH_ACCESS_PUBLIC,    /* no credential is looked at */
-    AUTH_ACCESS_OPERATOR,  /* operator tokens only */
-    AUTH_ACCESS_ANY,       /* every valid credential: WhoAmI */
-    AUTH_ACCESS_VIEWER,    /* users, keys and service accounts of at least this role */
+    AUTH_ACCESS_PUBLIC,   /* no credential is looked at */
+    AUTH_ACCESS_OPERATOR, /* operator tokens only */
+    AUTH_ACCESS_ANY,      /* every valid credential: WhoAmI */
+    AUTH_ACCESS_VIEWER,   /* users, keys and service accounts of at least this role */
     AUTH_ACCESS_DEVELOPER,
     AUTH_ACCESS_ADMIN
 };
@@ -31,16 +31,16 @@ enum auth_way {
 };
 
 struct auth_rule {
-    const char *method;      /* "forge.v1.PromptService/GetPrompt" */
+    const char *method; /* "forge.v1.PromptService/GetPrompt" */
     enum auth_access access;
-    bool ingest;             /* API keys with scope ingest may call it too */
+    bool ingest; /* API keys with scope ingest may call it too */
     enum auth_write write;
     enum auth_class queue_class;
     enum auth_way way;
-    bool slow;               /* hashes passwords: on the auth threads */
-    bool while_draining;     /* answered while the server drains */
-    uint32_t timeout_ms;     /* deadline where the request names none */
-    uint32_t request_max;    /* bytes of its payload */
+    bool slow;            /* hashes passwords: on the auth threads */
+    bool while_draining;  /* answered while the server drains */
+    uint32_t timeout_ms;  /* deadline where the request names none */
+    uint32_t request_max; /* bytes of its payload */
 };
 
 extern const struct auth_rule auth_rules[];
@@ -49,7 +49,7 @@ extern const size_t auth_rules_count;
 /* NULL when there is no row. Linear: for start-up. */
 const struct auth_rule *auth_rule_find(const char *method);
 /* Does this credential satisfy the rule? UNAUTHENTICATED for AUTH_NOBODY, PERMISSION_DENIED with what is missing. */
-forge_code auth_rule_check(const struct auth_rule *rule, const struct auth_principal *principal, struct forge_error *error)
-    FORGE_MUST_CHECK;
+forge_code auth_rule_check(const struct auth_rule *rule, const struct auth_principal *principal,
+                           struct forge_error *error) FORGE_MUST_CHECK;
 
 #endif

@@ -34,11 +34,11 @@ struct rpc_call {
     struct db_session *db;           /* leased for worker methods; NULL for inline methods */
     struct auth_principal principal; /* kind AUTH_NOBODY for methods that need no credential */
     struct forge_error error;
-    struct forge_uuid request_id;    /* nil where the header has none */
-    int64_t now_us;                  /* the request's wall clock: every time a handler stores comes from here */
-    uint64_t deadline_ns;            /* monotonic */
-    const char *peer_address;        /* of the connection, "" over ipc */
-    bool woken;                      /* parked before and run again */
+    struct forge_uuid request_id; /* nil where the header has none */
+    int64_t now_us;               /* the request's wall clock: every time a handler stores comes from here */
+    uint64_t deadline_ns;         /* monotonic */
+    const char *peer_address;     /* of the connection, "" over ipc */
+    bool woken;                   /* parked before and run again */
     struct rpc_server *server;
 };
 
@@ -61,7 +61,10 @@ void rpc_wake(struct rpc_server *server, const char *key);
 
 /* For control's handlers: the state of this server, and the queued or parked call of the same principal on the same connection. */
 bool rpc_server_is_draining(const struct rpc_server *server);
-bool rpc_server_is_ready(const struct rpc_server *server, const char **out_reason); /* reason: static or call's lifetime; never NULL when false */
+bool rpc_server_is_ready(const struct rpc_server *server,
+                         const char **out_reason); /* reason: static or call's lifetime; never NULL when false */
+/* The keys of the key-encryption key file, for handlers that seal, hash or sign. */
+const struct auth_keys *rpc_server_keys(const struct rpc_server *server);
 bool rpc_call_cancel_other(struct rpc_call *call, const struct forge_uuid *request_id);
 const struct rpc_settings *rpc_server_settings(const struct rpc_server *server);
 

@@ -7,7 +7,7 @@
 enum { RPC_PAGE_SIZE_DEFAULT = 50, RPC_PAGE_SIZE_MAX = 1000, RPC_PAGE_KEY_MAX = 600 };
 
 struct rpc_page {
-    int32_t size;          /* rows wanted; ask the database for size + 1 to know whether there is more */
+    int32_t size; /* rows wanted; ask the database for size + 1 to know whether there is more */
     bool has_key;
     const char *last_name; /* the keyset: what the previous page ended with; meaning is the handler's */
     int64_t last_number;

@@ -26,40 +26,40 @@ typedef void (*rpc_changed)(void *user, const struct forge_uuid *organization_id
 /* rpc_server_config_init() fills in the defaults given in parentheses; the pointers of the first block are the caller's to set and
  * must outlive the server. Strings are copied. */
 struct rpc_server_config {
-    struct db_pool *pool;                     /* for workers */
-    struct db_pool *slow_pool;                /* for the auth threads (kept_max = their number); NULL = pool */
+    struct db_pool *pool;      /* for workers */
+    struct db_pool *slow_pool; /* for the auth threads (kept_max = their number); NULL = pool */
     const struct auth_keys *keys;
     struct auth_principal_cache *principals;
     struct base_metrics *metrics;
-    struct forge_byte_budget *budget;         /* of the whole process; may be NULL */
-    rpc_changed changed;                      /* any worker thread; must not block; may be NULL */
-    uint64_t (*feed_last_poll_ms)(void *user);              /* db_change_feed_last_poll_ms; NULL = the cache is never used */
-    bool (*is_ready)(void *user, const char **out_reason);  /* NULL = always */
-    void *user;                               /* of the three functions */
-    bool development;                         /* mode=development: handlers allow short passwords (false) */
-    const char *instance;                     /* server_instance in replies, at most 63 bytes */
+    struct forge_byte_budget *budget;                      /* of the whole process; may be NULL */
+    rpc_changed changed;                                   /* any worker thread; must not block; may be NULL */
+    uint64_t (*feed_last_poll_ms)(void *user);             /* db_change_feed_last_poll_ms; NULL = the cache is never used */
+    bool (*is_ready)(void *user, const char **out_reason); /* NULL = always */
+    void *user;                                            /* of the three functions */
+    bool development;                                      /* mode=development: handlers allow short passwords (false) */
+    const char *instance;                                  /* server_instance in replies, at most 63 bytes */
 
-    unsigned loops;                           /* event loops (number of cores) */
-    unsigned workers;                         /* threads (15) */
-    unsigned workers_interactive;             /* of these, kept for interactive calls (2) */
-    unsigned auth_threads;                    /* threads for methods marked slow (cores - 1, at least 1) */
-    unsigned queue_interactive, queue_write;  /* calls that may wait per class (1,024, 1,024) */
-    unsigned queue_ingest, queue_batch;       /* (256, 128) */
-    unsigned queue_slow;                      /* (16) */
-    unsigned handshake_ms, body_ms, idle_ms;  /* (5,000, 10,000, 300,000) */
-    unsigned connections_max;                 /* links and other sources together (4,096) */
-    unsigned unproven_per_address;            /* connections without a verified credential (64) */
-    unsigned calls_per_connection;            /* in flight (256) */
-    unsigned calls_unproven;                  /* in flight without a verified credential (4) */
-    unsigned parked_per_connection;           /* (64) */
-    unsigned parked_per_principal;            /* (256) */
-    unsigned parked_total;                    /* (16,384) */
-    size_t message_unproven_max;              /* bytes of a message before the first verified credential (16 KiB) */
-    size_t message_max;                       /* bytes of a message after it (4 MiB) */
-    size_t reply_max;                         /* bytes of a reply's payload (4 MiB) */
-    size_t pending_max;                       /* bytes of replies a slow reader may leave undelivered (16 MiB) */
-    size_t decoded_max;                       /* bytes of a decoded request (32 MiB) */
-    size_t call_bytes_max;                    /* bytes of one call's arena: request, rows and reply (64 MiB) */
+    unsigned loops;                          /* event loops (number of cores) */
+    unsigned workers;                        /* threads (15) */
+    unsigned workers_interactive;            /* of these, kept for interactive calls (2) */
+    unsigned auth_threads;                   /* threads for methods marked slow (cores - 1, at least 1) */
+    unsigned queue_interactive, queue_write; /* calls that may wait per class (1,024, 1,024) */
+    unsigned queue_ingest, queue_batch;      /* (256, 128) */
+    unsigned queue_slow;                     /* (16) */
+    unsigned handshake_ms, body_ms, idle_ms; /* (5,000, 10,000, 300,000) */
+    unsigned connections_max;                /* links and other sources together (4,096) */
+    unsigned unproven_per_address;           /* connections without a verified credential (64) */
+    unsigned calls_per_connection;           /* in flight (256) */
+    unsigned calls_unproven;                 /* in flight without a verified credential (4) */
+    unsigned parked_per_connection;          /* (64) */
+    unsigned parked_per_principal;           /* (256) */
+    unsigned parked_total;                   /* (16,384) */
+    size_t message_unproven_max;             /* bytes of a message before the first verified credential (16 KiB) */
+    size_t message_max;                      /* bytes of a message after it (4 MiB) */
+    size_t reply_max;                        /* bytes of a reply's payload (4 MiB) */
+    size_t pending_max;                      /* bytes of replies a slow reader may leave undelivered (16 MiB) */
+    size_t decoded_max;                      /* bytes of a decoded request (32 MiB) */
+    size_t call_bytes_max;                   /* bytes of one call's arena: request, rows and reply (64 MiB) */
 };
 void rpc_server_config_init(struct rpc_server_config *config);
 

@@ -24,8 +24,8 @@ struct rpc_message {
     size_t stack_len;     /* at most FORGE_STACK_MAX */
     const uint8_t *body;
     size_t body_len;
-    bool truncated;       /* over the message limit: the body holds its beginning only */
-    void *tag;            /* the source's own mark on this call, handed back with its reply (nng: the context); may be NULL */
+    bool truncated; /* over the message limit: the body holds its beginning only */
+    void *tag;      /* the source's own mark on this call, handed back with its reply (nng: the context); may be NULL */
 };
 
 /* Room for one reply body. */

@@ -6,6 +6,7 @@
 #define PUBLIC AUTH_ACCESS_PUBLIC
 #define OPERATOR AUTH_ACCESS_OPERATOR
 #define ANY AUTH_ACCESS_ANY
+#define SESSION AUTH_ACCESS_SESSION
 #define VIEWER AUTH_ACCESS_VIEWER
 #define DEVELOPER AUTH_ACCESS_DEVELOPER
 #define ADMIN AUTH_ACCESS_ADMIN
@@ -42,8 +43,8 @@ const struct auth_rule auth_rules[] = {
     {"forge.v1.OrganizationService/UpdateUser",          ADMIN,     NO,    ONCE,   WRITE,       WORKER, YES, NO,   10000, SMALL},
     {"forge.v1.OrganizationService/DeleteUser",          ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.OrganizationService/Login",               PUBLIC,    NO,    OWN,    INTERACTIVE, WORKER, YES, NO,   10000, SMALL},
-    {"forge.v1.OrganizationService/Logout",              VIEWER,    NO,    REPEAT, WRITE,       WORKER, NO,  NO,   5000,  SMALL},
-    {"forge.v1.OrganizationService/ChangePassword",      VIEWER,    NO,    ONCE,   WRITE,       WORKER, YES, NO,   10000, SMALL},
+    {"forge.v1.OrganizationService/Logout",              SESSION,   NO,    REPEAT, WRITE,       WORKER, NO,  NO,   5000,  SMALL},
+    {"forge.v1.OrganizationService/ChangePassword",      SESSION,   NO,    ONCE,   WRITE,       WORKER, YES, NO,   10000, SMALL},
     {"forge.v1.OrganizationService/WhoAmI",              ANY,       NO,    READ,   INTERACTIVE, WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.OrganizationService/CreateApiKey",        ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.OrganizationService/RevokeApiKey",        ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},
@@ -166,6 +167,7 @@ static enum auth_role needed_role(enum auth_access access)
     case AUTH_ACCESS_PUBLIC:
     case AUTH_ACCESS_OPERATOR:
     case AUTH_ACCESS_ANY:
+    case AUTH_ACCESS_SESSION:
         break;
     case AUTH_ACCESS_VIEWER:
         return AUTH_ROLE_VIEWER;
@@ -189,6 +191,8 @@ forge_code auth_rule_check(const struct auth_rule *rule, const struct auth_princ
         return forge_error_set(error, FORGE_PERMISSION_DENIED,
                                rule->access == AUTH_ACCESS_OPERATOR ? "this method needs an operator token"
                                                                     : "operator tokens may not call this method");
+    if (rule->access == AUTH_ACCESS_SESSION && forge_uuid_is_nil(&principal->session_id))
+        return forge_error_set(error, FORGE_PERMISSION_DENIED, "this method needs the session of a user");
     if (rule->ingest && (principal->scopes & AUTH_SCOPE_INGEST))
         return FORGE_OK;
     enum auth_role needed = needed_role(rule->access);

@@ -14,6 +14,7 @@ enum auth_access {
     AUTH_ACCESS_PUBLIC,   /* no credential is looked at */
     AUTH_ACCESS_OPERATOR, /* operator tokens only */
     AUTH_ACCESS_ANY,      /* every valid credential: WhoAmI */
+    AUTH_ACCESS_SESSION,  /* users, with the token of a session */
     AUTH_ACCESS_VIEWER,   /* users, keys and service accounts of at least this role */
     AUTH_ACCESS_DEVELOPER,
     AUTH_ACCESS_ADMIN

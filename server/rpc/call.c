@@ -233,9 +233,9 @@ bool rpc_server_is_ready(const struct rpc_server *server, const char **out_reaso
     return !server->config.is_ready || server->config.is_ready(server->config.user, out_reason);
 }
 
-const struct auth_keys *rpc_server_keys(const struct rpc_server *server)
+const struct rpc_settings *rpc_server_settings(const struct rpc_server *server)
 {
-    return server->config.keys;
+    return &server->settings;
 }
 
 /* A queued call may not be authenticated yet; it is the same principal when it came with the same token. */

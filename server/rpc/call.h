@@ -63,8 +63,6 @@ void rpc_wake(struct rpc_server *server, const char *key);
 bool rpc_server_is_draining(const struct rpc_server *server);
 bool rpc_server_is_ready(const struct rpc_server *server,
                          const char **out_reason); /* reason: static or call's lifetime; never NULL when false */
-/* The keys of the key-encryption key file, for handlers that seal, hash or sign. */
-const struct auth_keys *rpc_server_keys(const struct rpc_server *server);
 bool rpc_call_cancel_other(struct rpc_call *call, const struct forge_uuid *request_id);
 const struct rpc_settings *rpc_server_settings(const struct rpc_server *server);
 

@@ -92,7 +92,7 @@ static void mac_of(const struct rpc_call *call, const struct auth_key *key, cons
 char *rpc_page_next(struct rpc_call *call, const void *filter, size_t filter_size, const char *name, int64_t number,
                     const struct forge_uuid *id)
 {
-    const struct auth_key *key = &rpc_server_keys(call->server)->current;
+    const struct auth_key *key = &rpc_server_settings(call->server)->keys->current;
     uint8_t raw[RAW_MAX], mac[FORGE_SHA256_SIZE], *at = raw;
     size_t name_length = name ? strlen(name) : 0;
     assert(name_length <= RPC_PAGE_KEY_MAX);
@@ -120,7 +120,7 @@ static const char *token_read(struct rpc_call *call, const char *text, const voi
     if (size < FIXED_SIZE + MAC_SIZE || raw[0] != VERSION)
         return "is damaged";
     const uint8_t *at = raw + 1;
-    const struct auth_key *key = auth_keys_find(rpc_server_keys(call->server), (int32_t)get(&at, 4));
+    const struct auth_key *key = auth_keys_find(rpc_server_settings(call->server)->keys, (int32_t)get(&at, 4));
     if (!key)
         return "has expired";
     mac_of(call, key, raw, size - MAC_SIZE, mac);

@@ -115,6 +115,7 @@ struct rpc_duplicates;
 
 struct rpc_server {
     struct rpc_server_config config;
+    struct rpc_settings settings; /* of config, for handlers */
     char instance[64];
     const struct auth_rule *rules[RPC_METHOD_COUNT];
     struct forge_loops *loops;

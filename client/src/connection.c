@@ -1,6 +1,7 @@
 #include "connection.h"
 
 #include "channel_private.h"
+#include "forge/v1/organization.pb-c.h"
 #include "message.h"
 #include "resolver.h"
 #include "wire/envelope.h"
@@ -63,8 +64,7 @@ static void slot_release(struct forge__connection *connection, unsigned index)
 bool forge__connection_has_room(const struct forge__connection *connection, bool is_large)
 {
     bool known = connection->identity == FORGE__IDENTITY_NONE || connection->identity == FORGE__IDENTITY_VERIFIED;
-    return connection->in_flight < (known ? (unsigned)FORGE__CONNECTION_CALLS_MAX : (unsigned)FORGE__CONNECTION_CALLS_UNVERIFIED) &&
-           (known || !is_large);
+    return connection->in_flight < (known ? connection->calls_max : FORGE__CONNECTION_CALLS_UNVERIFIED) && (known || !is_large);
 }
 
 forge_code forge__connection_send(struct forge__connection *connection, struct forge__call *call)
@@ -118,14 +118,25 @@ static void on_identity_timer(struct forge_loop *loop, struct forge_timer *timer
     ask_identity(CONNECTION_OF(timer, identity_timer));
 }
 
-static void on_identity_reply(struct forge__connection *connection, const Forge__V1__ReplyHeader *header)
+/* How many calls the server takes from this credential at once; two of them are ours. */
+static void take_limits(struct forge__connection *connection, const struct forge__reply *reply)
+{
+    struct forge__shard *shard = connection->shard;
+    Forge__V1__WhoAmIResponse *limits =
+        forge__v1__who_am_iresponse__unpack(forge_arena_allocator(&shard->arena), reply->payload_size, reply->payload);
+    connection->calls_max = FORGE__CONNECTION_CALLS_MAX;
+    if (limits && limits->calls_in_flight_max > 2 && limits->calls_in_flight_max - 2 < FORGE__CONNECTION_CALLS_MAX)
+        connection->calls_max = (unsigned)limits->calls_in_flight_max - 2;
+}
+
+static void on_identity_reply(struct forge__connection *connection, const struct forge__reply *reply)
 {
     struct forge__shard *shard = connection->shard;
     forge_timer_disarm(shard->loop, &connection->identity_timer);
-    switch (forge__message_code(header)) {
+    switch (forge__message_code(reply->header)) {
     case FORGE_UNAUTHENTICATED:
         connection->identity = FORGE__IDENTITY_REFUSED;
-        snprintf(connection->identity_message, sizeof connection->identity_message, "%.150s", header->message);
+        snprintf(connection->identity_message, sizeof connection->identity_message, "%.150s", reply->header->message);
         break;
     case FORGE_UNAVAILABLE:
     case FORGE_RESOURCE_EXHAUSTED:
@@ -150,6 +161,7 @@ static void on_identity_reply(struct forge__connection *connection, const Forge_
     case FORGE_PARKED:
         connection->identity = FORGE__IDENTITY_VERIFIED;
         connection->identity_failures = 0;
+        take_limits(connection, reply);
         break;
     }
 }
@@ -241,13 +253,13 @@ static struct forge__call *take_call(struct forge__connection *connection, uint3
     return call;
 }
 
-static void on_own_reply(struct forge__connection *connection, uint32_t word, const Forge__V1__ReplyHeader *header)
+static void on_own_reply(struct forge__connection *connection, uint32_t word, const struct forge__reply *reply)
 {
     unsigned slot = word & SLOT_MASK;
     uint32_t generation = word >> SLOT_BITS & GENERATION_MASK;
     if (slot == IDENTITY_SLOT && generation == (connection->identity_generation & GENERATION_MASK) &&
         connection->identity == FORGE__IDENTITY_ASKED)
-        on_identity_reply(connection, header);
+        on_identity_reply(connection, reply);
     if (slot == PROBE_SLOT && connection->probe_is_sent) {
         connection->probe_is_sent = false;
         forge_timer_disarm(connection->shard->loop, &connection->probe_timer);
@@ -292,7 +304,7 @@ static void on_reply(struct forge__connection *connection, uint32_t word, const 
         return;
     }
     if (!call)
-        on_own_reply(connection, word, reply.header);
+        on_own_reply(connection, word, &reply);
     if (reply.header->goaway)
         on_goaway(connection);
     if (call)
@@ -324,6 +336,7 @@ static void on_opened(struct forge_link *link, void *user)
     connection->has_received = connection->probe_is_sent = false;
     connection->received_at_ms = connection->opened_at_ms = forge__shard_now_ms(shard);
     connection->identity = FORGE__IDENTITY_NONE;
+    connection->calls_max = FORGE__CONNECTION_CALLS_MAX;
     if (!forge__shard_add_ready(shard, connection)) {
         forge_link_close(link);
         return;

@@ -51,7 +51,7 @@ struct forge__connection {
     char identity_message[160]; /* why the credential was refused */
     struct forge_timer dial_timer, identity_timer, probe_timer;
     uint64_t opened_at_ms, received_at_ms;
-    unsigned in_flight;
+    unsigned in_flight, calls_max;
     uint16_t first_free;
     uint32_t identity_generation, probe_generation;
     struct forge__connection_slot slots[FORGE__CONNECTION_CALLS_MAX];

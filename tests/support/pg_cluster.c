@@ -444,7 +444,7 @@ const char *pg_cluster_url(struct pg_cluster *cluster, const char *role, const c
 
 const char *pg_cluster_tcp_url(struct pg_cluster *cluster, const char *role, const char *database, uint16_t port)
 {
-    return keep(cluster, "postgresql://%s@127.0.0.1:%u/%s", role, port, database);
+    return keep(cluster, "postgresql://%s@127.0.0.1:%u/%s?sslmode=disable&gssencmode=disable", role, port, database);
 }
 
 static void notice_ignore(void *user, const char *message)

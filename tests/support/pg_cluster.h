@@ -37,7 +37,7 @@ void pg_cluster_create_roles(struct pg_cluster *cluster);
 const char *pg_cluster_create_database(struct pg_cluster *cluster, const char *owner);
 /* A database like this one, with its tables (no session may be in the original). */
 const char *pg_cluster_copy_database(struct pg_cluster *cluster, const char *original, const char *owner);
-/* postgresql:// URL of a role, over the unix socket or over TCP to 127.0.0.1:port. Kept by the cluster. */
+/* postgresql:// URL of a role, over the unix socket or over TCP to 127.0.0.1:port without TLS. Kept by the cluster. */
 const char *pg_cluster_url(struct pg_cluster *cluster, const char *role, const char *database);
 const char *pg_cluster_tcp_url(struct pg_cluster *cluster, const char *role, const char *database, uint16_t port);
 

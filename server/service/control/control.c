@@ -111,7 +111,6 @@ static Forge__V1__MethodAccess method_access(enum auth_access access)
         return FORGE__V1__METHOD_ACCESS__METHOD_ACCESS_OPERATOR;
     case AUTH_ACCESS_ANY:
     case AUTH_ACCESS_SESSION:
-    case AUTH_ACCESS_SESSION:
     case AUTH_ACCESS_VIEWER:
         return FORGE__V1__METHOD_ACCESS__METHOD_ACCESS_VIEWER;
     case AUTH_ACCESS_DEVELOPER:

@@ -4,7 +4,7 @@
 
 #include "rpc/call.h"
 
-enum { RPC_PAGE_SIZE_DEFAULT = 50, RPC_PAGE_SIZE_MAX = 1000, RPC_PAGE_KEY_MAX = 600 };
+enum { RPC_PAGE_SIZE_DEFAULT = 50, RPC_PAGE_SIZE_MAX = 1000, RPC_PAGE_KEY_MAX = 1020 };
 
 struct rpc_page {
     int32_t size; /* rows wanted; ask the database for size + 1 to know whether there is more */

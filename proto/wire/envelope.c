@@ -1,5 +1,6 @@
 #include "wire/envelope.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -106,7 +107,8 @@ enum {
     ALLOCATION_UNIT = 16,  /* of the arena */
     SCANNED_ON_STACK = 16, /* fields of one message that protobuf-c scans without allocating */
     SCANNED_SIZE = 32,     /* bytes it needs for each more */
-    PATH_MAX_BYTES = 256
+    PATH_MAX_BYTES = 256,
+    SEEN_FIELDS_MAX = 256 /* fields of one message type */
 };
 
 static const struct {
@@ -452,9 +454,28 @@ static size_t scan_table_size(size_t fields)
     return size;
 }
 
+/* The message fields of one message that were seen. A second one would be merged into the first, and merge_messages() of
+ * protobuf-c 1.4.1 reads outside its tables when both leave a oneof unset, and loses scalars: it must never run. */
+struct seen_fields {
+    uint64_t words[SEEN_FIELDS_MAX / 64];
+};
+
+static bool is_second(struct seen_fields *seen, const ProtobufCMessageDescriptor *type, const ProtobufCFieldDescriptor *field)
+{
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED)
+        return false;
+    size_t index = (size_t)(field - type->fields);
+    assert(index < SEEN_FIELDS_MAX);
+    uint64_t bit = (uint64_t)1 << (index % 64), *word = &seen->words[index / 64];
+    bool second = (*word & bit) != 0;
+    *word |= bit;
+    return second;
+}
+
 static forge_code check_message(struct check *check, const struct frame *parent, const ProtobufCMessageDescriptor *type,
                                 const uint8_t *data, size_t length, unsigned depth)
 {
+    struct seen_fields seen = {{0}};
     struct frame frame = {.parent = parent, .data = data, .end = data + length};
     const ProtobufCFieldDescriptor *known = NULL;
     size_t fields = 0;
@@ -472,6 +493,8 @@ static forge_code check_message(struct check *check, const struct frame *parent,
         if (frame.field != known && frame.field->label == PROTOBUF_C_LABEL_REPEATED)
             code = grow_decoded(check, ALLOCATION_UNIT); /* its array is rounded up */
         known = frame.field;
+        if (is_second(&seen, type, known))
+            code = malformed(check, &frame, "given twice");
         if (code == FORGE_OK)
             code = check_known(check, &frame, wire_type, &at, depth);
     }

@@ -214,6 +214,17 @@ static void test_check_malformed(void **state)
         assert_check(*state, SAMPLE, (const uint8_t *)cases[i].data, cases[i].len, FORGE_INVALID_ARGUMENT, cases[i].message);
 }
 
+/* protobuf-c would merge the two, and reads outside its tables when both leave a oneof unset. */
+static void test_check_refuses_a_second_message(void **state)
+{
+    assert_check(*state, SAMPLE, BYTES("\x8a\x01\x00\x8a\x01\x00"), FORGE_INVALID_ARGUMENT, "message is malformed: leaf: given twice");
+    assert_check(*state, SAMPLE, BYTES("\x82\x02\x00\x82\x02\x00"), FORGE_INVALID_ARGUMENT,
+                 "message is malformed: choice_leaf: given twice");
+    assert_check(*state, NODE, BYTES("\x12\x04\x12\x00\x12\x00"), FORGE_INVALID_ARGUMENT, "message is malformed: child.child: given twice");
+    assert_check(*state, NODE, BYTES("\x1a\x02\x12\x00\x1a\x02\x12\x00"), FORGE_OK, "");   /* in two messages, once each */
+    assert_check(*state, SAMPLE, BYTES("\x10\x01\x10\x02\x72\x00\x72\x00"), FORGE_OK, ""); /* of other fields the last one counts */
+}
+
 static void test_check_accepts(void **state)
 {
     assert_check(*state, SAMPLE, BYTES(""), FORGE_OK, "");
@@ -456,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_utf8_accepts),
         cmocka_unit_test(test_utf8_refuses),
         cmocka_unit_test_setup_teardown(test_check_malformed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_check_refuses_a_second_message, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check_accepts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check_text_and_enum_violations, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check_index_of_scattered_elements, set_up, tear_down),

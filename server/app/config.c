@@ -341,7 +341,8 @@ forge_code app_config_load(enum app_command command, int argument_count, char *c
     forge_code rc = set_defaults(&config, error);
     for (int pass = 0; pass < 2 && rc == FORGE_OK; pass++) { /* the first finds out which file the second begins with */
         if (pass == 1)
-            rc = read_file(command, config.env_file != NULL ? config.env_file : DEFAULT_ENV_FILE, config.env_file == NULL, &config, error);
+            rc = read_file(command, config.env_file != NULL ? config.env_file : DEFAULT_ENV_FILE,
+                           config.env_file == NULL || command == APP_BOOTSTRAP_ROLES /* which makes it */, &config, error);
         if (rc == FORGE_OK)
             rc = read_environment(command, &config, error);
         if (rc == FORGE_OK)

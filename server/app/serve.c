@@ -14,7 +14,7 @@
 #include "rpc/nng_listener.h"
 #include "rpc/server.h"
 #include "wire/clock.h"
-#include "wire/link.h"
+#include "wire/loop.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -104,16 +104,6 @@ static void changed_here(void *user, const struct forge_uuid *organization_id, c
 
 /* ---- metrics ---- */
 
-static double read_connections(void *user, unsigned index)
-{
-    return (double)forge_link_count(rpc_server_loops(((struct serve *)user)->rpc));
-}
-
-static double read_budget(void *user, unsigned index)
-{
-    return (double)atomic_load(&((struct serve *)user)->budget.used);
-}
-
 static const char *const POOL_STATES[] = {"open", "leased", "waiting"};
 
 static double read_pool(void *user, unsigned index)
@@ -155,10 +145,6 @@ static void register_metrics(struct serve *serve)
                              serve);
     base_metric_new_function(metrics, BASE_METRIC_GAUGE, "forged_ready", "1 when calls are answered (as /readyz).", NULL, read_ready,
                              serve);
-    base_metric_new_function(metrics, BASE_METRIC_GAUGE, "forged_tls_connections", "Open TLS connections, handshakes included.", NULL,
-                             read_connections, serve);
-    base_metric_new_function(metrics, BASE_METRIC_GAUGE, "forged_byte_budget_used_bytes", "Memory of requests and replies in progress.",
-                             NULL, read_budget, serve);
     base_metric_new_function(metrics, BASE_METRIC_GAUGE, "forged_database_connections",
                              "Connections to PostgreSQL, and calls that wait for one.", &state, read_pool, serve);
     base_metric_new_function(metrics, BASE_METRIC_COUNTER, "forged_database_opens_total", "Attempts to open a connection.", &outcome,

@@ -91,9 +91,9 @@ static void test_serve_is_ready_with_metrics_and_health(void **state)
     assert_http(child, "/metrics", 200, "forged_build_info{version=\"");
     assert_http(child, "/metrics", 200, "\nforged_ready 1\n");
     assert_http(child, "/metrics", 200, "# TYPE forged_database_connections gauge\nforged_database_connections{state=\"open\"} ");
-    assert_http(child, "/metrics", 200, "\nforged_tls_connections 0\n");
+    assert_http(child, "/metrics", 200, "\nforged_connections 0\n");
     assert_http(child, "/metrics", 200, "# TYPE forged_calls_total counter\n");
-    assert_http(child, "/metrics", 200, "# TYPE forged_call_seconds histogram\n");
+    assert_http(child, "/metrics", 200, "# TYPE forged_call_duration_seconds histogram\n");
     assert_http(child, "/metrics", 200, "# TYPE forged_queue_length gauge\n");
     forged_child_stop(child);
 }
@@ -288,7 +288,9 @@ static void test_serve_second_sigterm_ends_at_once(void **state)
 static void assert_command(const char *const arguments[], int exit_code, const char *out, const char *err)
 {
     struct child_output output;
-    child_run("forged", arguments, NULL, forged_world_folder(world), &output);
+    char migrations[512];
+    snprintf(migrations, sizeof migrations, "FORGE_MIGRATIONS_FOLDER=%s/migrations", getenv("FORGE_SOURCE_DIR"));
+    child_run("forged", arguments, (const char *[]){migrations, NULL}, forged_world_folder(world), &output);
     if (output.exit_code != exit_code || strstr(output.out, out) == NULL || strstr(output.err, err) == NULL)
         fail_msg("forged %s: exit code %d, out \"%s\", err \"%s\"", arguments[0] != NULL ? arguments[0] : "", output.exit_code, output.out,
                  output.err);
@@ -314,7 +316,7 @@ static void test_command_line_helps_and_refuses(void **state)
 static void test_migrate_and_bootstrap_refuse_the_wrong_role(void **state)
 {
     const char *url = pg_cluster_url(cluster, "forge_app", forged_world_database(world));
-    assert_command((const char *[]){"migrate", "current", "--database-owner-url", url, NULL}, 1, "", "DATABASE_OWNER_URL");
+    assert_command((const char *[]){"migrate", "upgrade", "head", "--database-owner-url", url, NULL}, 1, "", "DATABASE_OWNER_URL");
     assert_command((const char *[]){"bootstrap", "roles", "--database-superuser-url", url, NULL}, 1, "", "superuser");
     assert_command((const char *[]){"bootstrap", "roles", NULL}, 1, "", "database_superuser_url is not set");
 }

@@ -158,7 +158,7 @@ static int take_some(struct forge_frames *frames, const uint8_t *p, size_t size,
 static int expect(struct forge_frames *frames, const uint8_t *p, size_t size)
 {
     struct head head;
-    frames->needed = FORGE_SP_HEADER_SIZE;
+    frames->needed = size + 1; /* of the SP header every byte is looked at */
     if (frames->greeted && head_parse(p, size, frames->frame_max, &head) != HEAD_COMPLETE) {
         frames->needed = head.needed;
     } else if (frames->greeted) {
@@ -169,7 +169,7 @@ static int expect(struct forge_frames *frames, const uint8_t *p, size_t size)
             frames->charged = frames->starved ? 0 : whole;
         }
         if (limited || frames->starved)
-            whole = smaller(whole, (size_t)FORGE_FRAME_PREFIX + FORGE_STACK_MAX + FORGE_TRUNCATED_BODY_MAX);
+            whole = FORGE_FRAME_PREFIX + smaller(head.length, head.stack_len + FORGE_TRUNCATED_BODY_MAX);
         frames->needed = whole;
     }
     size_t have = forge_buffer_left(&frames->in);

@@ -15,14 +15,6 @@
 
 enum { DAY_S = 86400, SERIAL_REVOKED = 666, SERIAL_CLIENT_REVOKED = 667, PATHS_KEPT = 16, DIRECTORY_MAX = 256, PATH_SIZE = 512 };
 
-/* Lives here because every program that uses TLS in a test links this file. libcrypto is not instrumented: ThreadSanitizer cannot see the
- * atomics and once-functions by which it publishes lazily parsed certificates and its tables. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "race:libcrypto.so\nrace:libssl.so\n";
-}
-
 struct tls_files {
     char directory[DIRECTORY_MAX];
 };

@@ -26,29 +26,30 @@ static forge_code refuse_role(const struct db_row *row, struct forge_error *erro
             role, what);
     if (!db_row_bool(row, "uses_schema"))
         return forge_error_set(error, FORGE_FAILED_PRECONDITION,
-                               "role \"%s\" lacks USAGE ON SCHEMA public: run `forged migrate upgrade head`", role);
+                               "role \"%s\" lacks USAGE ON SCHEMA public: as the owner run GRANT USAGE ON SCHEMA public TO %s", role, role);
     return FORGE_OK;
 }
 
-static forge_code refuse_grants(const struct db_rows *rows, struct forge_error *error)
+static forge_code refuse_grants(const struct db_rows *rows, const char *role, struct forge_error *error)
 {
     if (rows->count == 0)
         return FORGE_OK;
-    char list[FORGE_ERROR_MESSAGE_MAX - 128] = "";
+    char list[FORGE_ERROR_MESSAGE_MAX - 192] = "";
     size_t length = 0;
     for (int i = 0; i < rows->count; i++) {
         struct db_row row = db_rows_at(rows, i);
         char item[128];
-        int size = snprintf(item, sizeof(item), "%s%s", i > 0 ? ", " : "", db_row_text_or_empty(&row, "missing"));
-        if (length + (size_t)size + sizeof(", ...") > sizeof(list)) {
+        snprintf(item, sizeof(item), "%s%s", i > 0 ? ", " : "", db_row_text_or_empty(&row, "missing"));
+        size_t size = strlen(item);
+        if (length + size + sizeof(", ...") > sizeof(list)) {
             memcpy(list + length, ", ...", sizeof(", ..."));
             break;
         }
-        memcpy(list + length, item, (size_t)size + 1);
-        length += (size_t)size;
+        memcpy(list + length, item, size + 1);
+        length += size;
     }
-    return forge_error_set(error, FORGE_FAILED_PRECONDITION, "DATABASE_URL's role lacks grants: %s; run `forged migrate upgrade head`",
-                           list);
+    return forge_error_set(error, FORGE_FAILED_PRECONDITION, "role \"%s\" lacks grants: %s; as the owner run GRANT ... TO %s", role, list,
+                           role);
 }
 
 static bool revision_is_known(const char *revision)
@@ -109,7 +110,7 @@ static forge_code check(struct db_session *session, struct forge_error *error)
     if (rc == FORGE_OK && schema_is_missing)
         return forge_error_set(error, FORGE_FAILED_PRECONDITION, "the database has no schema yet: run `forged migrate upgrade head`");
     if (rc == FORGE_OK)
-        rc = refuse_grants(&grant_rows, error);
+        rc = refuse_grants(&grant_rows, db_row_text_or_empty(&role_row, "role"), error);
     if (rc == FORGE_OK)
         rc = refuse_revisions(&revision_rows, error);
     return rc;

@@ -31,6 +31,7 @@ void rpc_write_change(struct rpc_call *call, const char *kind, const struct forg
     struct rpc_write_change *change = forge_arena_alloc(call->arena, sizeof *change);
     if (!change)
         return; /* sticky: seen before the commit */
+    forge_uuid_v7(&change->id);
     change->kind = forge_arena_strdup(call->arena, kind);
     if (object_id)
         change->object_id = *object_id;
@@ -114,10 +115,8 @@ static void hash_request(const struct rpc_active *active, const struct auth_key 
 static void queue_change(struct rpc_active *active, const struct rpc_write_change *change)
 {
     struct db_stmt *statement = db_stmt(active->call.db, SQL_WRITE_CHANGE);
-    struct forge_uuid change_id;
-    forge_uuid_v7(&change_id);
     db_bind_uuid(statement, &active->write->organization_id);
-    db_bind_uuid(statement, &change_id);
+    db_bind_uuid(statement, &change->id);
     db_bind_text(statement, change->kind);
     if (forge_uuid_is_nil(&change->object_id))
         db_bind_null(statement);

@@ -8,6 +8,7 @@
 struct rpc_write_change {
     struct rpc_write_change *next;
     const char *kind;
+    struct forge_uuid id;                   /* of its row; here because statements refer to what they bind until they are sent */
     struct forge_uuid object_id, parent_id; /* nil = none */
 };
 struct rpc_write_audit {

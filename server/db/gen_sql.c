@@ -118,7 +118,7 @@ static struct statement *open_statement(const char *file, int line, const char *
         return NULL;
     }
     struct statement *statement = &statements[statement_count++];
-    snprintf(statement->name, sizeof(statement->name), "%s", name);
+    memcpy(statement->name, name, strlen(name) + 1); /* name_is_valid() measured it */
     statement->file = file;
     statement->line = line;
     statement->kind = found;

@@ -217,11 +217,11 @@ struct gather {
 static void gather_calls(struct rpc_peer_call *call, void *user)
 {
     struct gather *gather = user;
-    if (gather->arrived.count >= gather->wanted) {
+    if (counter_get(&gather->arrived) >= gather->wanted) {
         rpc_peer_echo(call);
         return;
     }
-    gather->calls[gather->arrived.count] = call;
+    gather->calls[counter_get(&gather->arrived)] = call;
     counter_add(&gather->arrived);
 }
 
@@ -280,7 +280,7 @@ static void test_call_waits_for_a_server_that_comes_later(void **state)
     assert_int_equal(first.code, FORGE_UNAVAILABLE);
     assert_true(first.error.not_executed);
     assert_non_null(strstr(first.error.message, "no connection: 127.0.0.1:"));
-    assert_int_equal(second.done.count, 0);
+    assert_int_equal(counter_get(&second.done), 0);
     const struct rpc_peer_options options = {.handler = follow, .user = &script, .port = port};
     peer = rpc_peer_start(&options);
     counter_wait(&second.done, 1);
@@ -331,7 +331,7 @@ static void test_two_addresses_share_the_load(void **state)
     struct outcome outcomes[40];
     unsigned started = 0;
     /* The client learns a little later than the peer that a link is open: calls until then may all go to the other one. */
-    for (; started < 40 && (gathers[0].arrived.count < 10 || gathers[1].arrived.count < 10); started++) {
+    for (; started < 40 && (counter_get(&gathers[0].arrived) < 10 || counter_get(&gathers[1].arrived) < 10); started++) {
         outcomes[started] = (struct outcome)OUTCOME_INIT;
         ping_async(channel, NULL, &outcomes[started]);
         if (started % 20 == 19)
@@ -479,7 +479,7 @@ static void test_goaway_lets_calls_in_flight_finish(void **state)
     assert_int_equal(ping(channel, NULL), FORGE_OK);
     assert_int_equal(ping(channel, NULL), FORGE_OK); /* over a second link: the first takes no more calls */
     assert_int_equal(rpc_peer_links(peer), 2);
-    assert_int_equal(slow.done.count, 0);
+    assert_int_equal(counter_get(&slow.done), 0);
     rpc_peer_echo(drain.slow);
     counter_wait(&slow.done, 1);
     assert_int_equal(slow.code, FORGE_OK);
@@ -494,7 +494,7 @@ static void test_goaway_lets_calls_in_flight_finish(void **state)
 struct gate {
     struct counter who_am_i, small, large;
     struct rpc_peer_call *asked;
-    Forge__V1__Code code;
+    atomic_int code; /* of the answer, once open */
     atomic_bool open;
     char token[32];
 };
@@ -509,7 +509,7 @@ static void guard(struct rpc_peer_call *call, void *user)
         return;
     }
     if (atomic_load(&gate->open))
-        rpc_peer_fail(call, gate->code, "who are you");
+        rpc_peer_fail(call, (Forge__V1__Code)atomic_load(&gate->code), "who are you");
     else
         gate->asked = call;
     counter_add(&gate->who_am_i);
@@ -545,7 +545,7 @@ static void test_large_call_waits_for_who_am_i_and_small_ones_do_not(void **stat
     for (int i = 0; i < 5; i++)
         assert_int_equal(ping(channel, NULL), FORGE_OK);
     assert_string_equal(gate.token, "pfk_one");
-    assert_int_equal(gate.large.count, 0);
+    assert_int_equal(counter_get(&gate.large), 0);
     rpc_peer_echo(gate.asked);
     counter_wait(&large.done, 1);
     assert_int_equal(large.code, FORGE_OK);

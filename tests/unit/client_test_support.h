@@ -48,6 +48,14 @@ static inline void counter_add(struct counter *counter)
     pthread_mutex_unlock(&counter->mutex);
 }
 
+static inline unsigned counter_get(struct counter *counter)
+{
+    pthread_mutex_lock(&counter->mutex);
+    unsigned count = counter->count;
+    pthread_mutex_unlock(&counter->mutex);
+    return count;
+}
+
 static inline void counter_wait(struct counter *counter, unsigned count)
 {
     struct timespec until;

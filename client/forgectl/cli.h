@@ -1,0 +1,140 @@
+/* What every part of forgectl shares: the command tree as data, the state of one invocation, exit codes.
+ * One thread; texts live in the invocation's arena until the program ends. */
+#ifndef FORGECTL_CLI_H
+#define FORGECTL_CLI_H
+
+#include "context.h"
+#include "forge/forge.h"
+#include "wire/json.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1,  /* something on this machine: a file, the terminal, the context */
+    CLI_USAGE = 2,   /* the command line */
+    CLI_STATUS = 64, /* + code of the server's answer */
+    CLI_POSITIONALS_MAX = 8,
+    CLI_OPTIONS_MAX = 256, /* given on one command line */
+    CLI_DATA_MAX = 4 << 20 /* bytes of a file or of standard input */
+};
+
+enum cli_format { CLI_FORMAT_TABLE, CLI_FORMAT_JSON, CLI_FORMAT_YAML, CLI_FORMAT_NAME };
+
+struct cli;
+
+/* "--name VALUE", or a flag when value is NULL. */
+struct cli_option {
+    const char *name;
+    char letter;       /* short form, 0 = none */
+    const char *value; /* what stands for the value in help */
+    const char *help;
+    bool is_repeated;
+};
+
+/* A command, or a group of commands. The whole tree is in tree.c. */
+struct cli_command {
+    const char *name;
+    const char *summary;   /* one line */
+    const char *arguments; /* "<id or name>", NULL = none */
+    unsigned arguments_min, arguments_max;
+    const char *description;            /* a paragraph, NULL = the summary says it all */
+    const struct cli_option *options;   /* ended by a NULL name; may be NULL */
+    const char *const *examples;        /* ended by NULL */
+    int (*run)(struct cli *cli);        /* NULL for a group */
+    const struct cli_command *commands; /* of a group, ended by a NULL name */
+};
+extern const struct cli_command cli_root;
+extern const struct cli_option cli_global_options[];
+
+struct cli_given {
+    const struct cli_option *option;
+    const char *value; /* "" for a flag */
+};
+
+struct cli {
+    const struct cli_command *command;
+    char path[128]; /* "forgectl prompt create" */
+    struct cli_given given[CLI_OPTIONS_MAX];
+    size_t given_count;
+    const char *positionals[CLI_POSITIONALS_MAX];
+    size_t positional_count;
+    enum cli_format format;
+    bool has_format; /* -o was given */
+    uint32_t timeout_ms;
+    bool wants_help;
+    struct context_file contexts;
+    struct forge_channel *channel;
+    struct forge_arena arena;
+};
+
+/* parse.c: fills command, options and positionals. CLI_USAGE after printing what is wrong. */
+int cli_parse(struct cli *cli, int argc, char **argv);
+/* The (last) value of an option, NULL if it was not given. Flags: "" if given. */
+const char *cli_option(const struct cli *cli, const char *name);
+/* The value number index of a repeated option, NULL behind the last. */
+const char *cli_option_at(const struct cli *cli, const char *name, size_t index);
+size_t cli_option_count(const struct cli *cli, const char *name);
+/* An option that must be a number from least to most; otherwise if it was not given. False after printing what is wrong. */
+bool cli_option_number(const struct cli *cli, const char *name, long least, long most, long otherwise, long *out);
+
+/* help.c */
+void cli_print_help(FILE *out, const struct cli_command *command, const char *path);
+/* The reference of the whole tree in Markdown: client/man/forgectl.1.md. */
+void cli_print_markdown(FILE *out);
+/* The name nearest to word among commands (ended by a NULL name), NULL when none is near. */
+const char *cli_nearest(const char *word, const char *const names[], size_t count);
+
+/* connect.c: a setting from flag, environment or context, in this order; NULL if it is nowhere. */
+const char *cli_setting(struct cli *cli, const char *option, const char *variable, const char *in_context);
+/* The context in use (never NULL; empty when there is none). */
+const struct context *cli_context(struct cli *cli);
+/* Calls a method by its table entry with the global options. CLI_OK and a reply (free with cli_free), or an exit code after printing the
+ * error. */
+int cli_call(struct cli *cli, const struct forge_method *method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
+/* The same without printing, for callers that go on after an error. timeout_ms 0 = the global one. */
+forge_code cli_try_call(struct cli *cli, const struct forge_method *method, const ProtobufCMessage *request, uint32_t timeout_ms,
+                        ProtobufCMessage **out_reply, struct forge_error *error, struct forge_reply_info *info);
+/* Prints code, message, each violated field and what to do next; the exit code. Frees the error. */
+int cli_print_error(struct forge_error *error, const struct forge_reply_info *info);
+void cli_free(void *reply);
+/* Opens the channel with another credential than the context's (NULL = none) from now on. CLI_OK or an exit code. */
+int cli_connect_as(struct cli *cli, const char *token);
+/* Prints "forgectl: " and the text; code. */
+int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* input.c: a whole file ("-" = standard input) in the arena, NUL-terminated; NULL after printing what is wrong. */
+char *cli_read_file(struct cli *cli, const char *path, size_t *out_size);
+/* A line from the terminal without echo, or from standard input when that is no terminal. */
+char *cli_read_password(struct cli *cli, const char *prompt);
+
+/* The commands, one file per group. */
+int command_login(struct cli *cli);
+int command_logout(struct cli *cli);
+int command_whoami(struct cli *cli);
+int command_context_list(struct cli *cli);
+int command_context_use(struct cli *cli);
+int command_context_set(struct cli *cli);
+int command_context_delete(struct cli *cli);
+int command_call(struct cli *cli);
+int command_services(struct cli *cli);
+int command_describe(struct cli *cli);
+int command_health(struct cli *cli);
+int command_ping(struct cli *cli);
+int command_organization_create(struct cli *cli);
+int command_organization_get(struct cli *cli);
+int command_project_create(struct cli *cli);
+int command_project_get(struct cli *cli);
+int command_project_list(struct cli *cli);
+int command_key_create(struct cli *cli);
+int command_key_revoke(struct cli *cli);
+int command_prompt_create(struct cli *cli);
+int command_prompt_get(struct cli *cli);
+int command_prompt_list(struct cli *cli);
+int command_prompt_render(struct cli *cli);
+int command_help(struct cli *cli);
+int command_version(struct cli *cli);
+
+#endif

@@ -1,0 +1,18 @@
+/* Names that people give for things that the API knows by id. */
+#ifndef FORGECTL_RESOLVE_H
+#define FORGECTL_RESOLVE_H
+
+#include "output.h"
+
+/* 36 characters of a UUID? */
+bool resolve_is_id(const char *text);
+/* The project of this id or name. CLI_OK and a reply (a Project), or an exit code after printing why not. */
+int resolve_project(struct cli *cli, const char *id_or_name, ProtobufCMessage **out_reply);
+/* The id of the project in --project or the context, in the arena. */
+int resolve_project_id(struct cli *cli, char **out_id);
+/* Fills id, or name and project_id, of a prompt given by id or name, and the version that --version or --label selects. */
+int resolve_prompt(struct cli *cli, const char *id_or_name, Forge__V1__GetPromptRequest *request);
+/* Tells how to go on when a page was not the last. */
+void resolve_next_page(const struct cli *cli, const char *next_page_token);
+
+#endif

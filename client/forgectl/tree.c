@@ -1,0 +1,328 @@
+/* The command tree: what help, parsing and the manual page are made of. */
+#include "cli.h"
+
+const struct cli_option cli_global_options[] = {
+    {.name = "server", .value = "HOST[:PORT],...", .help = "server addresses (FORGE_SERVER, then the context, then localhost:7443)"},
+    {.name = "ca", .value = "FILE", .help = "PEM file with the server's authority (FORGE_CA, then the context, then the system's)"},
+    {.name = "token", .value = "TOKEN", .help = "credential (FORGE_TOKEN, then the context); other users of this machine can see flags"},
+    {.name = "context", .value = "NAME", .help = "context to use instead of the current one"},
+    {.name = "output", .letter = 'o', .value = "FORMAT", .help = "table, json, yaml or name (table; call: json)"},
+    {.name = "timeout", .value = "MS", .help = "deadline of a call in milliseconds, all attempts together (10000)"},
+    {.name = "request-id",
+     .value = "UUID",
+     .help = "request id (UUID version 7) of a write that is repeated because its outcome is unknown"},
+    {.name = "help", .letter = 'h', .help = "show help"},
+    {.name = NULL}};
+
+#define PROJECT_OPTION                                                                                                                     \
+    {                                                                                                                                      \
+        .name = "project", .value = "ID|NAME", .help = "project (FORGE_PROJECT, then the context)"                                         \
+    }
+#define PAGE_OPTIONS                                                                                                                       \
+    {.name = "page-size", .value = "N", .help = "most rows, 1 to 1000 (50)"},                                                              \
+    {                                                                                                                                      \
+        .name = "page-token", .value = "TOKEN", .help = "go on where the page before has ended"                                            \
+    }
+#define SELECTOR_OPTIONS                                                                                                                   \
+    {.name = "version", .value = "N", .help = "this version instead of the current one"},                                                  \
+        {.name = "label", .value = "NAME", .help = "the version this label points at"},                                                    \
+    {                                                                                                                                      \
+        .name = "subject", .value = "TEXT", .help = "whom a label with several versions is resolved for, e.g. a user"                      \
+    }
+
+/* ---- credentials ---- */
+
+static const struct cli_option login_options[] = {
+    {.name = "password-stdin", .help = "read the password from standard input instead of asking"}, {.name = NULL}};
+static const char *const login_examples[] = {"forgectl login ada@example.com --server forge.example.com --ca ca.pem",
+                                             "pass show forge | forgectl login ada@example.com --password-stdin", NULL};
+static const struct cli_option logout_options[] = {{.name = "all", .help = "end all sessions of the user, not only this one"},
+                                                   {.name = NULL}};
+static const char *const logout_examples[] = {"forgectl logout", NULL};
+static const char *const whoami_examples[] = {"forgectl whoami", "forgectl whoami -o name", NULL};
+
+static const char *const context_list_examples[] = {"forgectl context list", NULL};
+static const char *const context_use_examples[] = {"forgectl context use production", NULL};
+static const struct cli_option context_set_options[] = {PROJECT_OPTION, {.name = NULL}};
+static const char *const context_set_examples[] = {"forgectl context set production --server forge.example.com:7443 --ca /etc/forge/ca.pem",
+                                                   "forgectl context set production --project checkout", NULL};
+static const char *const context_delete_examples[] = {"forgectl context delete production", NULL};
+static const struct cli_command context_commands[] = {
+    {.name = "list", .summary = "List the contexts", .examples = context_list_examples, .run = command_context_list},
+    {.name = "use",
+     .summary = "Make a context the current one",
+     .arguments = "<name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .examples = context_use_examples,
+     .run = command_context_use},
+    {.name = "set",
+     .summary = "Create a context or change it",
+     .arguments = "<name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "Keeps --server, --ca, --token and --project under the name; what is not given stays as it was.",
+     .options = context_set_options,
+     .examples = context_set_examples,
+     .run = command_context_set},
+    {.name = "delete",
+     .summary = "Forget a context and its credential",
+     .arguments = "<name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .examples = context_delete_examples,
+     .run = command_context_delete},
+    {.name = NULL}};
+
+/* ---- any method ---- */
+
+static const struct cli_option call_options[] = {
+    {.name = "data", .letter = 'd', .value = "JSON|@FILE", .help = "the request as JSON, or @ and a file with it (@- = standard input)"},
+    {.name = NULL}};
+static const char *const call_examples[] = {
+    "forgectl call Ping", "forgectl call PromptService/GetPrompt -d '{\"project_id\": \"...\", \"name\": \"code-review\"}'",
+    "forgectl call CreatePrompt -d @prompt.json", NULL};
+static const char *const services_examples[] = {"forgectl services", "forgectl services -o name | grep Prompt", NULL};
+static const char *const describe_examples[] = {"forgectl describe forge.v1.PromptService",
+                                                "forgectl describe forge.v1.PromptService/GetPrompt",
+                                                "forgectl describe CreatePromptRequest", NULL};
+static const struct cli_option health_options[] = {{.name = "watch", .help = "print every change until interrupted"},
+                                                   {.name = "wait", .help = "wait until the server serves, at most --timeout"},
+                                                   {.name = NULL}};
+static const char *const health_examples[] = {"forgectl health", "forgectl health --watch", "forgectl health --wait --timeout 60000", NULL};
+static const struct cli_option ping_options[] = {{.name = "count", .value = "N", .help = "how often (1)"}, {.name = NULL}};
+static const char *const ping_examples[] = {"forgectl ping --count 5", NULL};
+
+/* ---- organization, project, key ---- */
+
+static const struct cli_option organization_create_options[] = {
+    {.name = "admin-email", .value = "EMAIL", .help = "e-mail of the first admin (required)"},
+    {.name = "admin-name", .value = "TEXT", .help = "name of the first admin"},
+    {.name = "password-stdin", .help = "read the admin's password from standard input instead of asking"},
+    {.name = "slug", .value = "SLUG", .help = "short name (made from the name)"},
+    {.name = "description", .value = "TEXT", .help = "what it is"},
+    {.name = NULL}};
+static const char *const organization_create_examples[] = {
+    "FORGE_OPERATOR_TOKEN=$(forged bootstrap token) forgectl organization create Acme --admin-email ada@acme.example", NULL};
+static const char *const organization_get_examples[] = {"forgectl organization get", NULL};
+static const struct cli_command organization_commands[] = {
+    {.name = "create",
+     .summary = "Create an organization and its first admin",
+     .arguments = "<name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "Needs an operator token: FORGE_OPERATOR_TOKEN or --token.",
+     .options = organization_create_options,
+     .examples = organization_create_examples,
+     .run = command_organization_create},
+    {.name = "get", .summary = "Show the caller's organization", .examples = organization_get_examples, .run = command_organization_get},
+    {.name = NULL}};
+
+static const struct cli_option project_create_options[] = {{.name = "description", .value = "TEXT", .help = "what it is for"},
+                                                           {.name = NULL}};
+static const char *const project_create_examples[] = {"forgectl project create checkout --description 'The shop'", NULL};
+static const char *const project_get_examples[] = {"forgectl project get checkout", NULL};
+static const struct cli_option project_list_options[] = {
+    {.name = "prefix", .value = "TEXT", .help = "only names that begin so"}, PAGE_OPTIONS, {.name = NULL}};
+static const char *const project_list_examples[] = {"forgectl project list", "forgectl project list --prefix check -o name", NULL};
+static const struct cli_command project_commands[] = {{.name = "create",
+                                                       .summary = "Create a project",
+                                                       .arguments = "<name>",
+                                                       .arguments_min = 1,
+                                                       .arguments_max = 1,
+                                                       .options = project_create_options,
+                                                       .examples = project_create_examples,
+                                                       .run = command_project_create},
+                                                      {.name = "list",
+                                                       .summary = "List projects",
+                                                       .options = project_list_options,
+                                                       .examples = project_list_examples,
+                                                       .run = command_project_list},
+                                                      {.name = "get",
+                                                       .summary = "Show a project",
+                                                       .arguments = "<id or name>",
+                                                       .arguments_min = 1,
+                                                       .arguments_max = 1,
+                                                       .examples = project_get_examples,
+                                                       .run = command_project_get},
+                                                      {.name = NULL}};
+
+static const struct cli_option key_create_options[] = {
+    {.name = "scope", .value = "SCOPE", .help = "read, write, admin or ingest (read)", .is_repeated = true},
+    {.name = "expires-days", .value = "N", .help = "days until it expires (never)"},
+    {.name = "project", .value = "ID|NAME", .help = "bind it to one project (all projects)"},
+    {.name = NULL}};
+static const char *const key_create_examples[] = {"forgectl key create ci --scope write --project checkout --expires-days 90",
+                                                  "FORGE_TOKEN=$(forgectl key create review-service -o name)", NULL};
+static const char *const key_revoke_examples[] = {"forgectl key revoke 0190163d-8694-739b-aea5-966c26f8ad91", NULL};
+static const struct cli_command key_commands[] = {{.name = "create",
+                                                   .summary = "Create an API key and show its token, this once",
+                                                   .arguments = "<name>",
+                                                   .arguments_min = 1,
+                                                   .arguments_max = 1,
+                                                   .description = "With -o name the token alone is printed.",
+                                                   .options = key_create_options,
+                                                   .examples = key_create_examples,
+                                                   .run = command_key_create},
+                                                  {.name = "revoke",
+                                                   .summary = "Revoke an API key for ever",
+                                                   .arguments = "<id>",
+                                                   .arguments_min = 1,
+                                                   .arguments_max = 1,
+                                                   .examples = key_revoke_examples,
+                                                   .run = command_key_revoke},
+                                                  {.name = NULL}};
+
+/* ---- prompt ---- */
+
+static const struct cli_option prompt_create_options[] = {
+    {.name = "file", .letter = 'f', .value = "PATH", .help = "file with the text (- = standard input)"},
+    {.name = "content", .value = "TEXT", .help = "the text itself"},
+    {.name = "system-file", .value = "PATH", .help = "file with the system prompt"},
+    {.name = "system", .value = "TEXT", .help = "the system prompt itself"},
+    {.name = "description", .value = "TEXT", .help = "what it is for"},
+    {.name = "message", .letter = 'm', .value = "TEXT", .help = "why version 1 is made"},
+    {.name = "tag", .value = "NAME", .help = "an existing tag", .is_repeated = true},
+    PROJECT_OPTION,
+    {.name = NULL}};
+static const char *const prompt_create_examples[] = {"forgectl prompt create code-review --file review.txt --project checkout",
+                                                     "forgectl prompt create greeting --content 'Hello {{name}}'", NULL};
+static const struct cli_option prompt_get_options[] = {SELECTOR_OPTIONS, PROJECT_OPTION, {.name = NULL}};
+static const char *const prompt_get_examples[] = {"forgectl prompt get code-review", "forgectl prompt get code-review --version 3 -o yaml",
+                                                  NULL};
+static const struct cli_option prompt_list_options[] = {
+    {.name = "prefix", .value = "TEXT", .help = "only names that begin so"},
+    {.name = "query", .value = "TEXT", .help = "only prompts that hold all these words"},
+    {.name = "tag", .value = "NAME", .help = "only prompts that have this tag", .is_repeated = true},
+    PAGE_OPTIONS,
+    PROJECT_OPTION,
+    {.name = NULL}};
+static const char *const prompt_list_examples[] = {"forgectl prompt list", "forgectl prompt list --query 'review security' -o name", NULL};
+static const struct cli_option prompt_render_options[] = {
+    {.name = "var",
+     .value = "NAME=VALUE",
+     .help = "value of a variable; NAME=@FILE reads it from a file (- = standard input)",
+     .is_repeated = true},
+    SELECTOR_OPTIONS,
+    PROJECT_OPTION,
+    {.name = NULL}};
+static const char *const prompt_render_examples[] = {"forgectl prompt render code-review --var language=C --var diff=@change.diff",
+                                                     "git diff | forgectl prompt render code-review --var language=C --var diff=@-", NULL};
+static const struct cli_command prompt_commands[] = {
+    {.name = "create",
+     .summary = "Create a prompt and its version 1",
+     .arguments = "<name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "Text may hold placeholders such as {{language}}; each is declared as a variable.",
+     .options = prompt_create_options,
+     .examples = prompt_create_examples,
+     .run = command_prompt_create},
+    {.name = "get",
+     .summary = "Show a prompt as one of its versions",
+     .arguments = "<id or name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .options = prompt_get_options,
+     .examples = prompt_get_examples,
+     .run = command_prompt_get},
+    {.name = "list",
+     .summary = "List the prompts of a project",
+     .options = prompt_list_options,
+     .examples = prompt_list_examples,
+     .run = command_prompt_list},
+    {.name = "render",
+     .summary = "Show a prompt with its variables filled in",
+     .arguments = "<id or name>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .options = prompt_render_options,
+     .examples = prompt_render_examples,
+     .run = command_prompt_render},
+    {.name = NULL}};
+
+/* ---- the rest ---- */
+
+static const struct cli_option help_options[] = {{.name = "markdown", .help = "the whole reference as Markdown"}, {.name = NULL}};
+static const char *const help_examples[] = {"forgectl help prompt render", NULL};
+static const char *const version_examples[] = {"forgectl version", NULL};
+static const char *const root_examples[] = {"forgectl login ada@example.com --server forge.example.com",
+                                            "forgectl prompt list --project checkout",
+                                            "forgectl prompt render code-review --var language=C --var diff=@change.diff", NULL};
+
+static const struct cli_command root_commands[] = {
+    {.name = "login",
+     .summary = "Open a session and keep it in a context",
+     .arguments = "<email>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "Asks for the password without showing it. Server, authority and session are kept in the context (--context, else the\n"
+                    "current one, else \"default\"), which becomes the current one.",
+     .options = login_options,
+     .examples = login_examples,
+     .run = command_login},
+    {.name = "logout",
+     .summary = "End the session and forget it",
+     .options = logout_options,
+     .examples = logout_examples,
+     .run = command_logout},
+    {.name = "whoami", .summary = "Show whose credential is used and what it may do", .examples = whoami_examples, .run = command_whoami},
+    {.name = "context", .summary = "Servers and credentials kept on this machine", .commands = context_commands},
+    {.name = "prompt", .summary = "Prompts and their versions", .commands = prompt_commands},
+    {.name = "project", .summary = "Projects of the organization", .commands = project_commands},
+    {.name = "organization", .summary = "Organizations", .commands = organization_commands},
+    {.name = "key", .summary = "API keys", .commands = key_commands},
+    {.name = "call",
+     .summary = "Call any method with JSON",
+     .arguments = "<method>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "A method is named in full (forge.v1.PromptService/GetPrompt) or by an ending that only one method has (GetPrompt).\n"
+                    "Request and reply are proto3 JSON.",
+     .options = call_options,
+     .examples = call_examples,
+     .run = command_call},
+    {.name = "services",
+     .summary = "List the methods of the server with who may call them",
+     .examples = services_examples,
+     .run = command_services},
+    {.name = "describe",
+     .summary = "Show the definition of a service, method, message or enum with its comments",
+     .arguments = "<symbol>",
+     .arguments_min = 1,
+     .arguments_max = 1,
+     .description = "The definition comes from the server. forge.v1. may be left out.",
+     .examples = describe_examples,
+     .run = command_describe},
+    {.name = "health",
+     .summary = "Show whether the server, or one of its services, can answer",
+     .arguments = "[service]",
+     .arguments_max = 1,
+     .description = "Ends with 0 when it serves and with 78 (UNAVAILABLE) when it does not.",
+     .options = health_options,
+     .examples = health_examples,
+     .run = command_health},
+    {.name = "ping",
+     .summary = "Measure the round trip to the server",
+     .options = ping_options,
+     .examples = ping_examples,
+     .run = command_ping},
+    {.name = "help",
+     .summary = "Show help of a command",
+     .arguments = "[command]...",
+     .arguments_max = 4,
+     .options = help_options,
+     .examples = help_examples,
+     .run = command_help},
+    {.name = "version", .summary = "Show the version of forgectl", .examples = version_examples, .run = command_version},
+    {.name = NULL}};
+
+const struct cli_command cli_root = {
+    .name = "forgectl",
+    .summary = "command line of PromptForge",
+    .description =
+        "PromptForge keeps prompts, evaluations, traces and policies of AI teams. forgectl calls a server with the credential of the\n"
+        "current context, of FORGE_TOKEN or of --token, and prints tables, JSON or YAML.",
+    .examples = root_examples,
+    .commands = root_commands,
+};

@@ -155,7 +155,7 @@ void method_descriptor_symbol(const ProtobufCMessageDescriptor *type, char symbo
         symbol[length++] = (char)tolower((unsigned char)*c);
         after_capital = capital || *c == '_';
     }
-    strcpy(symbol + length, "__descriptor");
+    snprintf(symbol + length, METHOD_SYMBOL_MAX - length, "__descriptor");
 }
 
 void method_list_print_includes(const struct method_list *list, FILE *out)

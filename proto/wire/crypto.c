@@ -121,9 +121,9 @@ void forge_hkdf_sha256(const uint8_t key[FORGE_KEY_SIZE], const char *label, uin
     uint8_t secret[FORGE_KEY_SIZE];
     char info[128];
     size_t info_size = strlen(label);
-    assert(info_size <= sizeof info && out_size <= 255 * FORGE_SHA256_SIZE);
+    assert(info_size < sizeof info && out_size <= 255 * FORGE_SHA256_SIZE);
     memcpy(secret, key, sizeof secret); /* OSSL_PARAM takes no const data */
-    memcpy(info, label, info_size);
+    snprintf(info, sizeof info, "%s", label);
     OSSL_PARAM parameters[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, secret, sizeof secret),

@@ -99,7 +99,7 @@ static bool read_unsigned_64(struct reader *reader, const json_t *json, uint64_t
         *out = value;
         return true;
     }
-    int64_t value;
+    int64_t value = 0;
     if (!read_signed(reader, json, 0, INT64_MAX, &value))
         return false;
     *out = (uint64_t)value;
@@ -141,7 +141,7 @@ static bool read_enum(struct reader *reader, const json_t *json, const ProtobufC
         if (!known)
             return fail(reader, "\"%.64s\" is not a value of %s", name, type->short_name);
     } else {
-        int64_t number;
+        int64_t number = 0;
         if (!json_is_integer(json))
             return fail(reader, "must be the name of a value of %s", type->short_name);
         if (!read_signed(reader, json, INT32_MIN, INT32_MAX, &number))
@@ -168,7 +168,7 @@ static bool read_bytes(struct reader *reader, const json_t *json, ProtobufCBinar
 {
     if (!json_is_string(json))
         return fail(reader, "must be a string in base64");
-    size_t size, length = json_string_length(json);
+    size_t size = 0, length = json_string_length(json);
     uint8_t *data = forge_arena_alloc(reader->arena, length);
     if (!data)
         return false;
@@ -183,8 +183,8 @@ static bool read_message(struct reader *reader, const json_t *json, const Protob
 /* Whole numbers and reals of all sizes. */
 static bool read_number(struct reader *reader, const json_t *json, ProtobufCType type, void *out)
 {
-    int64_t whole;
-    double real;
+    int64_t whole = 0;
+    double real = 0;
     switch (type) {
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_SINT32:

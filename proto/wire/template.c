@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 64 };
@@ -205,8 +206,8 @@ static forge_code assign_values(const struct name_table *table, const struct for
     for (size_t i = 0; i < table->count; i++) {
         if (values[i].text)
             continue;
-        char field[sizeof "variables." + NAME_MAX_BYTES] = "variables.";
-        strcat(field, table->names[i]);
+        char field[sizeof "variables." + NAME_MAX_BYTES];
+        snprintf(field, sizeof field, "variables.%s", table->names[i]);
         if (code == FORGE_OK)
             code = forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s: the template needs a value for it", field);
         forge_error_add_violation(error, arena, field, "the template needs a value for it");

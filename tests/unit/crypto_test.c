@@ -79,15 +79,18 @@ static void test_hmac_vector(void **state)
  */
 static void test_hkdf_definition(void **state)
 {
+    static const uint8_t label[10] = {'p', 'a', 'g', 'e', ' ', 't', 'o', 'k', 'e', 'n'};
     uint8_t key[FORGE_KEY_SIZE], zeros[FORGE_KEY_SIZE] = {0}, prk[FORGE_SHA256_SIZE], derived[50], expected[64], block[64];
     for (int i = 0; i < FORGE_KEY_SIZE; i++)
         key[i] = (uint8_t)i;
     forge_hkdf_sha256(key, "page token", derived, sizeof derived);
     forge_hmac_sha256(zeros, key, sizeof key, prk);
-    memcpy(block, "page token\x01", 11);
+    memcpy(block, label, sizeof label);
+    block[sizeof label] = 1;
     forge_hmac_sha256(prk, block, 11, expected);
     memcpy(block, expected, 32);
-    memcpy(block + 32, "page token\x02", 11);
+    memcpy(block + 32, label, sizeof label);
+    block[32 + sizeof label] = 2;
     forge_hmac_sha256(prk, block, 43, expected + 32);
     assert_memory_equal(derived, expected, sizeof derived);
     forge_hkdf_sha256(key, "other label", derived, sizeof derived);

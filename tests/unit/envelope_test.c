@@ -278,9 +278,10 @@ static void test_check_index_of_scattered_elements(void **state)
 static void test_check_many_violations_are_capped(void **state)
 {
     struct fixture *fixture = *state;
+    static const uint8_t color_99[] = {0xd8, 0x01, 0x63};
     uint8_t data[3000];
     for (size_t i = 0; i < sizeof data; i += 3)
-        memcpy(data + i, "\xd8\x01\x63", 3);
+        memcpy(data + i, color_99, sizeof color_99);
     assert_check(fixture, SAMPLE, data, sizeof data, FORGE_INVALID_ARGUMENT, "colors[0]: 99 is not a value of Color");
     assert_int_equal(fixture->error.violation_count, 1000);
 }
@@ -320,9 +321,10 @@ static void test_check_depth(void **state)
 static void test_check_unknown_bytes(void **state)
 {
     struct fixture *fixture = *state;
+    static const uint8_t unknown[] = {0xc0, 0x3e, 0x01}; /* field 1000, varint */
     uint8_t data[4098];
     for (size_t i = 0; i < sizeof data; i += 3)
-        memcpy(data + i, "\xc0\x3e\x01", 3); /* field 1000, varint */
+        memcpy(data + i, unknown, sizeof unknown);
     assert_check(fixture, SAMPLE, data, 4095, FORGE_OK, "");
     assert_check(fixture, SAMPLE, data, 4098, FORGE_INVALID_ARGUMENT, "message has more than 4096 bytes of unknown fields");
 }
@@ -342,7 +344,7 @@ static void fill_sample(Forge__Test__Sample *sample, size_t count)
     sample->flags = calloc(count, sizeof *sample->flags);
     sample->texts = calloc(count, sizeof *sample->texts);
     sample->datas = calloc(count, sizeof *sample->datas);
-    sample->leaves = calloc(count, sizeof *sample->leaves);
+    sample->leaves = calloc(count, sizeof(void *));
     for (size_t i = 0; i < count; i++) {
         sample->texts[i] = text;
         sample->datas[i] = sample->data;
@@ -389,10 +391,11 @@ static void test_check_estimate_is_close_to_use(void **state)
 static void test_check_amplification(void **state)
 {
     struct fixture *fixture = *state;
+    static const uint8_t empty_child[] = {0x1a, 0x00}; /* Node.children */
     size_t len = 300000;
     uint8_t *data = malloc(len);
     for (size_t i = 0; i < len; i += 2)
-        memcpy(data + i, "\x1a\x00", 2); /* Node.children, empty */
+        memcpy(data + i, empty_child, sizeof empty_child);
     struct forge_message_limits limits = wide;
     limits.decoded_max = 1 << 20;
     ProtobufCMessage *message = NULL;

@@ -134,16 +134,15 @@ static void test_bytes(void **state)
     assert_roundtrip(fixture, "{\"data\": \"-_-_\"}", "{\"data\":\"+/+/\"}");
     assert_roundtrip(fixture, "{\"data\": \"Zg\"}", "{\"data\":\"Zg==\"}");
     assert_same(fixture, "{\"datas\":[\"AAEC\",\"\",\"/w==\"]}");
-    char *large = malloc(5000);
-    memset(large, 'A', 5000);
-    memcpy(large, "{\"data\":\"", 9);
-    strcpy(large + 9 + 4000, "\"}");
+    char digits[4001], large[5000];
+    memset(digits, 'A', sizeof digits - 1);
+    digits[sizeof digits - 1] = '\0';
+    snprintf(large, sizeof large, "{\"data\":\"%s\"}", digits);
     ProtobufCMessage *message;
     assert_int_equal(forge_json_to_message(large, strlen(large), SAMPLE, &fixture->arena, &message, &fixture->error), FORGE_OK);
     assert_int_equal(((Forge__Test__Sample *)message)->data.len, 3000);
     static const struct forge_json_options compact = {0};
     assert_string_equal(forge_json_from_message(message, &compact, &fixture->arena), large);
-    free(large);
 }
 
 static void test_enums(void **state)
@@ -231,7 +230,7 @@ static void test_timestamp_calendar(void **state)
         time.seconds = day * 86400 + 86399;
         char *json = forge_json_from_message(&time.base, &compact, &fixture->arena);
         assert_true(strcmp(previous, json) < 0);
-        strcpy(previous, json);
+        snprintf(previous, sizeof previous, "%s", json);
         ProtobufCMessage *again;
         assert_int_equal(
             forge_json_to_message(json, strlen(json), &google__protobuf__timestamp__descriptor, &fixture->arena, &again, &fixture->error),

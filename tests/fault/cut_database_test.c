@@ -14,7 +14,14 @@
 
 #include <cmocka.h>
 
-enum { MEASURED = 5, CALL_MS = 5000, COMMIT_MESSAGES = 4, COMMIT_REPEATS = 8, LOCKS_GONE_MS = 15000, HOLD_LATENCY_MS = 400 };
+enum {
+    MEASURED = 5,
+    CALL_MS = 5000,
+    COMMIT_MESSAGES = 4,
+    COMMIT_REPEATS = 8,
+    LOCKS_GONE_MS = 15000,
+    HOLD_LATENCY_MS = 20 /* each of about 15 replies */
+};
 
 static struct world world;
 static struct forge_channel *channel;

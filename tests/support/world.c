@@ -85,7 +85,6 @@ static void add_flag(struct world *world, const char *flag)
 
 static void make_database(struct world *world, const struct world_options *options)
 {
-    static char url[512];
     const struct pg_cluster_options cluster = {.settings = options->postgresql_settings};
     world->cluster = pg_cluster_new(&cluster);
     world->files = forged_world_new(world->cluster);
@@ -97,10 +96,8 @@ static void make_database(struct world *world, const struct world_options *optio
     world->database_proxy = fault_proxy_new(pg_cluster_port(world->cluster), true);
     if (!world->database_proxy)
         world_fail(world, "no proxy before PostgreSQL");
-    snprintf(url, sizeof url, "%s?sslmode=disable&gssencmode=disable",
-             pg_cluster_tcp_url(world->cluster, "forge_app", world->database, fault_proxy_port(world->database_proxy)));
     add_flag(world, "--database-url");
-    add_flag(world, url);
+    add_flag(world, pg_cluster_tcp_url(world->cluster, "forge_app", world->database, fault_proxy_port(world->database_proxy)));
 }
 
 static void create_organization(struct world *world, struct world_tenant *tenant, const char *name)

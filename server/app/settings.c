@@ -45,7 +45,7 @@ const struct app_setting app_settings[] = {
      .help = "TCP port of the HTTP address; 0 takes a free one."},
     {.name = "http_connections_max", .variable = "FORGE_HTTP_CONNECTIONS_MAX", .type = APP_NUMBER,
      .offset = FIELD(http_connections_max), .default_value = "64", .min = 1, .max = 1000, .commands = APP_SERVE,
-     .help = "Open HTTP connections; later ones are closed at once."},
+     .help = "Open HTTP connections; later ones wait, and a silent one is closed after 10 s."},
     {.name = "ipc_url", .variable = "FORGE_IPC_URL", .type = APP_TEXT, .offset = FIELD(ipc_url), .default_value = "", .max = 110,
      .commands = APP_SERVE,
      .help = "ipc:// URL for nng REQ sockets of the same host, e.g. ipc:///run/promptforge/forged.ipc. Not set: off."},

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { TLS_LOOK_NS = 20000000 };
+
 void db_result_done(struct db_result *result)
 {
     PQclear(result->pg);
@@ -44,11 +46,13 @@ static bool wait_readable(struct db_conn *conn, uint64_t until_ns, struct db_fai
             return false;
         }
         uint64_t left = until_ns - now;
+        if (PQsslInUse(conn->pg) && left > TLS_LOOK_NS) /* bytes may wait inside the TLS library, where poll() does not see them */
+            left = TLS_LOOK_NS;
         struct timespec timeout = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
         struct pollfd ready = {.fd = PQsocket(conn->pg), .events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0))};
         if (unsent < 0 || (ppoll(&ready, 1, &timeout, NULL) < 0 && errno != EINTR))
             failure->lost = true;
-        else if (ready.revents != 0 && PQconsumeInput(conn->pg) == 0)
+        else if ((ready.revents != 0 || left == TLS_LOOK_NS) && PQconsumeInput(conn->pg) == 0)
             failure->lost = true; /* answers that came before the end are still read */
     }
     return true;

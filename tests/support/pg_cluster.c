@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 #include <netinet/in.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -157,7 +158,8 @@ static pid_t child_start(const struct pg_cluster *cluster, const char *const *ar
 
 /* --- processes of the cluster -------------------------------------------------------------------- */
 
-static pid_t parent_of(pid_t pid)
+/* Parent (0: no such process) and state of a process: "pid (name) state ppid ...". */
+static pid_t read_stat(pid_t pid, char *out_state)
 {
     char path[64], text[512];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
@@ -167,10 +169,15 @@ static pid_t parent_of(pid_t pid)
     ssize_t size = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[size > 0 ? size : 0] = '\0';
-    const char *behind_name = strrchr(text, ')'); /* "pid (name) state ppid ..." */
+    const char *behind_name = strrchr(text, ')');
     int parent = 0;
+    return behind_name != NULL && sscanf(behind_name + 1, " %c %d", out_state, &parent) == 2 ? parent : 0;
+}
+
+static pid_t parent_of(pid_t pid)
+{
     char state;
-    return behind_name != NULL && sscanf(behind_name + 1, " %c %d", &state, &parent) == 2 ? parent : 0;
+    return read_stat(pid, &state);
 }
 
 static int children_of(pid_t parent, pid_t out[CHILDREN_MAX])
@@ -400,9 +407,23 @@ void pg_cluster_kill(struct pg_cluster *cluster)
             pause_ms(2);
 }
 
+/* A signalled process may still finish what it is doing, and a postmaster a fork. */
+static void stop_process(pid_t pid)
+{
+    char state = '?';
+    kill(pid, SIGSTOP);
+    uint64_t until = now_ms() + STOP_MS_MAX;
+    while (read_stat(pid, &state) > 0 && state != 'T' && state != 'Z' && now_ms() < until)
+        sched_yield();
+}
+
 void pg_cluster_pause(struct pg_cluster *cluster)
 {
-    signal_all(cluster->postmaster, SIGSTOP);
+    pid_t children[CHILDREN_MAX];
+    stop_process(cluster->postmaster);
+    int count = children_of(cluster->postmaster, children);
+    for (int i = 0; i < count; i++)
+        stop_process(children[i]);
 }
 
 void pg_cluster_resume(struct pg_cluster *cluster)

@@ -62,7 +62,6 @@ struct forge__call {
     bool is_sync;
     bool fail_fast;
     bool outcome_unknown; /* an attempt was handed over and never answered */
-    bool is_repeatable;
     const struct forge_method *method;
     forge_call_done done;
     void *user;

@@ -214,22 +214,23 @@ void forge__connection_forget(struct forge__connection *connection, struct forge
 static void finish_answered(struct forge__connection *connection, struct forge__call *call, const struct forge__reply *reply)
 {
     struct forge__shard *shard = connection->shard;
-    struct forge_error error = {.code = FORGE_OK};
     struct forge_reply_info info;
     forge__call_info(call, &info);
     forge__message_info(reply->header, &info);
-    forge_code code = forge__message_code(reply->header);
-    if (code == FORGE_OK) {
-        ProtobufCMessage *message = NULL;
-        code = forge__message_unpack(call, reply, &message, &error);
-        forge__retry_budget_success(&shard->channel->budget);
-        forge__shard_finish(shard, call, code, message, &error, &info);
+    ProtobufCMessage *message = NULL;
+    struct forge_error error;
+    if (forge__message_code(reply->header) != FORGE_OK) {
+        struct forge__attempt attempt;
+        forge__message_error(reply->header, &error);
+        forge__message_attempt(reply->header, &error, call, &attempt);
+        forge__shard_attempt_failed(shard, call, &attempt, &error, &info);
         return;
     }
-    struct forge__attempt attempt;
-    forge__message_error(reply->header, &error);
-    forge__message_attempt(reply->header, &error, call, &attempt);
-    forge__shard_attempt_failed(shard, call, &attempt, &error, &info);
+    forge__retry_budget_success(&shard->channel->budget);
+    if (forge__message_unpack(call, reply, &message, &error) == FORGE_OK)
+        forge__shard_finish(shard, call, FORGE_OK, message, &shard->no_error, &info);
+    else
+        forge__shard_finish(shard, call, error.code, NULL, &error, &info);
 }
 
 static void finish_malformed(struct forge__shard *shard, struct forge__call *call, struct forge_error *error)
@@ -383,7 +384,7 @@ static void lose_calls(struct forge__connection *connection)
             continue;
         struct forge_error error = {.code = FORGE_OK};
         struct forge_reply_info info;
-        struct forge__attempt attempt = {.end = FORGE__ATTEMPT_LINK_LOST, .is_repeatable = call->is_repeatable};
+        struct forge__attempt attempt = {.end = FORGE__ATTEMPT_LINK_LOST, .is_repeatable = forge__method_is_repeatable(call->method)};
         slot_release(connection, i);
         forge_error_set(&error, FORGE_UNAVAILABLE, "the connection was lost before the answer came");
         forge__call_info(call, &info);

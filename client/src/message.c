@@ -218,14 +218,18 @@ forge_code forge__message_unpack(const struct forge__call *call, const struct fo
                                  struct forge_error *error)
 {
     const ProtobufCMessageDescriptor *type = call->method->output;
+    ProtobufCMessage *message = NULL;
+    if (reply->payload_size <= call->reply_bytes_max)
+        message = unpack_capped(type, reply->payload, reply->payload_size);
+    if (message) {
+        *out = message;
+        return FORGE_OK;
+    }
+    memset(error, 0, sizeof *error);
     if (reply->payload_size > call->reply_bytes_max)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the reply has %zu bytes, the limit is %u", reply->payload_size,
                                call->reply_bytes_max);
-    ProtobufCMessage *message = unpack_capped(type, reply->payload, reply->payload_size);
-    if (!message)
-        return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s", type->name);
-    *out = message;
-    return FORGE_OK;
+    return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s", type->name);
 }
 
 static struct forge_violation *violation_new(const char *field, const char *description)
@@ -282,7 +286,7 @@ void forge__message_attempt(const Forge__V1__ReplyHeader *header, const struct f
                                    .not_executed = error->not_executed,
                                    .goaway = header->goaway,
                                    .duplicate = strcmp(error->reason, "CALL_IN_PROGRESS") == 0,
-                                   .is_repeatable = call->is_repeatable};
+                                   .is_repeatable = forge__method_is_repeatable(call->method)};
 }
 
 void forge__message_info(const Forge__V1__ReplyHeader *header, struct forge_reply_info *info)
@@ -290,5 +294,7 @@ void forge__message_info(const Forge__V1__ReplyHeader *header, struct forge_repl
     info->replayed = header->replayed;
     info->server_elapsed_us = header->server_elapsed_us > 0 ? (uint64_t)header->server_elapsed_us : 0;
     info->queue_us = header->queue_us > 0 ? (uint64_t)header->queue_us : 0;
-    snprintf(info->server_instance, sizeof info->server_instance, "%s", header->server_instance);
+    size_t length = strnlen(header->server_instance, sizeof info->server_instance - 1);
+    memcpy(info->server_instance, header->server_instance, length);
+    info->server_instance[length] = '\0';
 }

@@ -38,7 +38,8 @@ struct forge__shard {
     bool is_closing;
     bool is_closed; /* guarded by the channel's mutex */
     uint64_t random_state;
-    struct forge_arena arena; /* of the reply being handled */
+    struct forge_arena arena;    /* of the reply being handled */
+    struct forge_error no_error; /* zeroed: what callbacks of successful calls see */
 };
 
 /* shard is zeroed. Any thread, before the loop has seen it. */

@@ -219,14 +219,14 @@ static void test_timestamps(void **state)
     }
 }
 
-/* Every day of 800 years: the text of the day before always sorts before, and reading it gives the day back. */
+/* Every day from 1890 to 2110: the text of the day before always sorts before, and reading it gives the day back. */
 static void test_timestamp_calendar(void **state)
 {
     struct fixture *fixture = *state;
     static const struct forge_json_options compact = {0};
     char previous[64] = "";
     Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    for (int64_t day = -140000; day < 152000; day += 1) {
+    for (int64_t day = -29220; day < 51500; day++) {
         time.seconds = day * 86400 + 86399;
         char *json = forge_json_from_message(&time.base, &compact, &fixture->arena);
         assert_true(strcmp(previous, json) < 0);

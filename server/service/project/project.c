@@ -136,6 +136,7 @@ forge_code project_list(struct rpc_call *call, const Forge__V1__ListProjectsRequ
         out->projects[out->n_projects++] = project;
     }
     if (rows.count > page.size && out->n_projects > 0)
-        out->next_page_token = rpc_page_next(call, in->name_prefix, prefix_size, out->projects[out->n_projects - 1]->name, 0, NULL);
+        out->next_page_token =
+            rpc_page_next(call, in->name_prefix, prefix_size, out->projects[out->n_projects - 1]->name, 0, &(struct forge_uuid){0});
     return FORGE_OK;
 }

@@ -264,7 +264,7 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     int count = rows.count < page.size ? rows.count : page.size;
     rc = list_fill(call, &rows, count, out);
     if (rc == FORGE_OK && db_row_int64(&first, "found") > count && out->n_prompts > 0)
-        out->next_page_token = rpc_page_next(call, filter, filter_size, out->prompts[out->n_prompts - 1]->name, 0, NULL);
+        out->next_page_token = rpc_page_next(call, filter, filter_size, out->prompts[out->n_prompts - 1]->name, 0, &(struct forge_uuid){0});
     return rc;
 }
 

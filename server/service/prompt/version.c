@@ -158,6 +158,7 @@ forge_code prompt_list_versions(struct rpc_call *call, const Forge__V1__ListProm
     int count = rows.count < page.size ? rows.count : page.size;
     rc = list_fill(call, &rows, count, out);
     if (rc == FORGE_OK && db_row_int64(&first, "found") > count && out->n_versions > 0)
-        out->next_page_token = rpc_page_next(call, filter, filter_size, NULL, out->versions[out->n_versions - 1]->version, NULL);
+        out->next_page_token =
+            rpc_page_next(call, filter, filter_size, NULL, out->versions[out->n_versions - 1]->version, &(struct forge_uuid){0});
     return rc;
 }

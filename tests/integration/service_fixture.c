@@ -1,0 +1,220 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "service_fixture.h"
+#include "wire/uuid.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHANNELS_MAX = 128, TEXTS_MAX = 256 };
+
+static struct pg_cluster *cluster;
+static struct forged_world *world;
+static struct forged_child *child;
+static struct forge_channel *channels[CHANNELS_MAX], *operator_channel;
+static unsigned channel_count, text_count;
+static char *texts[TEXTS_MAX];
+struct forge_error service_error;
+
+int service_start(void **state)
+{
+    (void)state;
+    cluster = pg_cluster_new(NULL);
+    world = forged_world_new(cluster);
+    child = forged_world_serve(world, NULL);
+    operator_channel = service_channel(forged_world_operator_token(world));
+    return 0;
+}
+
+int service_end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < channel_count; i++)
+        forge_channel_close(channels[i]);
+    for (unsigned i = 0; i < text_count; i++)
+        free(texts[i]);
+    forge_error_free(&service_error);
+    forged_child_stop(child);
+    forged_world_free(world);
+    pg_cluster_free(cluster);
+    return 0;
+}
+
+struct forged_child *service_child(void)
+{
+    return child;
+}
+
+struct forged_world *service_world(void)
+{
+    return world;
+}
+
+struct pg_cluster *service_cluster(void)
+{
+    return cluster;
+}
+
+const char *service_query(const char *sql)
+{
+    return pg_cluster_query(cluster, "postgres", forged_world_database(world), sql);
+}
+
+struct forge_channel *service_channel(const char *token)
+{
+    const struct forge_channel_options options = {.addresses = forged_child_address(child),
+                                                  .token = token,
+                                                  .ca_file = tls_files_path(forged_world_tls(world), "ca.pem"),
+                                                  .client_info = "service-test/1",
+                                                  .default_timeout_ms = 30000};
+    assert_in_range(channel_count, 0, CHANNELS_MAX - 1);
+    service_ok(forge_channel_open(&options, &channels[channel_count], &service_error));
+    return channels[channel_count++];
+}
+
+struct forge_channel *service_operator(void)
+{
+    return operator_channel;
+}
+
+static void login(struct service_tenant *tenant)
+{
+    Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
+    Forge__V1__LoginResponse *reply;
+    struct forge_channel *nobody = service_channel(NULL);
+    request.email = tenant->email;
+    request.password = TEXT("admin123");
+    service_ok(forge_organization_login(nobody, NULL, &request, &reply, &service_error));
+    snprintf(tenant->token, sizeof tenant->token, "%s", reply->token);
+    forge__v1__login_response__free_unpacked(reply, NULL);
+    tenant->admin = service_channel(tenant->token);
+}
+
+void service_tenant_make(const char *name, struct service_tenant *out)
+{
+    Forge__V1__CreateOrganizationRequest organization = FORGE__V1__CREATE_ORGANIZATION_REQUEST__INIT;
+    Forge__V1__CreateProjectRequest project = FORGE__V1__CREATE_PROJECT_REQUEST__INIT;
+    Forge__V1__Organization *made;
+    Forge__V1__Project *made_project;
+    snprintf(out->email, sizeof out->email, "admin@%s.example", name);
+    organization.name = TEXT(name);
+    organization.admin_email = out->email;
+    organization.admin_password = TEXT("admin123");
+    service_ok(forge_organization_create(operator_channel, NULL, &organization, &made, &service_error));
+    snprintf(out->organization_id, sizeof out->organization_id, "%s", made->id);
+    forge__v1__organization__free_unpacked(made, NULL);
+    login(out);
+    project.name = TEXT("main");
+    service_ok(forge_project_create(out->admin, NULL, &project, &made_project, &service_error));
+    snprintf(out->project_id, sizeof out->project_id, "%s", made_project->id);
+    forge__v1__project__free_unpacked(made_project, NULL);
+}
+
+struct forge_channel *service_key_channel(const struct service_tenant *tenant, Forge__V1__Scope scope, const char *project_id)
+{
+    Forge__V1__CreateApiKeyRequest request = FORGE__V1__CREATE_API_KEY_REQUEST__INIT;
+    Forge__V1__ApiKey *key;
+    request.name = TEXT("test");
+    request.n_scopes = 1;
+    request.scopes = &scope;
+    request.project_id = TEXT(project_id != NULL ? project_id : "");
+    service_ok(forge_organization_create_api_key(tenant->admin, NULL, &request, &key, &service_error));
+    struct forge_channel *channel = service_channel(key->token);
+    forge__v1__api_key__free_unpacked(key, NULL);
+    return channel;
+}
+
+void service_prompt_make(struct forge_channel *channel, const char *project_id, const char *name, const char *content, char out_id[37])
+{
+    Forge__V1__CreatePromptRequest request = FORGE__V1__CREATE_PROMPT_REQUEST__INIT;
+    Forge__V1__Prompt *prompt;
+    request.project_id = TEXT(project_id);
+    request.name = TEXT(name);
+    request.content = TEXT(content);
+    service_ok(forge_prompt_create(channel, NULL, &request, &prompt, &service_error));
+    snprintf(out_id, 37, "%s", prompt->id);
+    forge__v1__prompt__free_unpacked(prompt, NULL);
+}
+
+/* The end of the server's log, for whoever reads the failure. */
+static void print_log(void)
+{
+    enum { TAIL = 2000 };
+    char *log = forged_child_log(child);
+    size_t length = log != NULL ? strlen(log) : 0;
+    fputs(length > TAIL ? log + length - TAIL : length > 0 ? log : "", stderr); /* print_error cuts */
+    free(log);
+}
+
+void service_ok_at(forge_code rc, const char *file, int line)
+{
+    if (rc == FORGE_OK)
+        return;
+    print_error("%s: %s\n", forge_code_name(rc), service_error.message);
+    for (const struct forge_violation *violation = service_error.violations; violation != NULL; violation = violation->next)
+        print_error("  %s: %s\n", violation->field, violation->description);
+    print_log();
+    _fail(file, line);
+}
+
+void service_fails_at(forge_code rc, forge_code code, const char *part, const char *file, int line)
+{
+    if (rc != code || strstr(service_error.message, part) == NULL || service_error.code != code) {
+        print_error("got %s: %s\nexpected %s: ..%s..\n", forge_code_name(rc), service_error.message, forge_code_name(code), part);
+        print_log();
+        _fail(file, line);
+    }
+    forge_error_free(&service_error);
+}
+
+void service_violates_at(const char *file, int line, forge_code rc, ...)
+{
+    va_list arguments;
+    bool fits = rc == FORGE_INVALID_ARGUMENT;
+    const struct forge_violation *violation = service_error.violations;
+    va_start(arguments, rc);
+    for (const char *field; fits && (field = va_arg(arguments, const char *)) != NULL;) {
+        const char *part = va_arg(arguments, const char *);
+        fits = violation != NULL && strcmp(violation->field, field) == 0 && strstr(violation->description, part) != NULL;
+        if (!fits)
+            print_error("expected %s: ..%s..\n", field, part);
+        else
+            violation = violation->next;
+    }
+    va_end(arguments);
+    if (!fits || violation != NULL) {
+        print_error("got %s: %s\n", forge_code_name(rc), service_error.message);
+        for (violation = service_error.violations; violation != NULL; violation = violation->next)
+            print_error("  %s: %s\n", violation->field, violation->description);
+        _fail(file, line);
+    }
+    forge_error_free(&service_error);
+}
+
+char *service_repeat(const char *text, size_t n)
+{
+    size_t length = strlen(text);
+    char *joined = malloc(length * n + 1);
+    assert_non_null(joined);
+    assert_in_range(text_count, 0, TEXTS_MAX - 1);
+    for (size_t i = 0; i < n; i++)
+        memcpy(joined + i * length, text, length);
+    joined[length * n] = '\0';
+    texts[text_count++] = joined;
+    return joined;
+}
+
+const char *service_request_id(void)
+{
+    static _Thread_local char text[FORGE_UUID_TEXT_SIZE];
+    struct forge_uuid id;
+    forge_uuid_v7(&id);
+    forge_uuid_format(&id, text);
+    return text;
+}

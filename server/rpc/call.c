@@ -195,10 +195,13 @@ forge_code rpc_active_park(struct rpc_active *active, const char *key, uint64_t 
 
 forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_ms)
 {
-    if (rpc_server_is_draining(call->server))
-        return forge_error_set(&call->error, FORGE_UNAVAILABLE, "the server is draining");
     uint64_t deadline_ms = call->deadline_ns / 1000000, last_ms = deadline_ms > PARK_MARGIN_MS ? deadline_ms - PARK_MARGIN_MS : 0;
-    return rpc_active_park(rpc_active_of(call), key, until_ms < last_ms ? until_ms : last_ms);
+    forge_code code = rpc_active_park(rpc_active_of(call), key, until_ms < last_ms ? until_ms : last_ms);
+    /* Looked at once the call is in the table: a drain that began before woke everybody in it, a later one will. */
+    if (code != FORGE_OK || !rpc_server_is_draining(call->server))
+        return code;
+    rpc_call_unpark(call);
+    return forge_error_set(&call->error, FORGE_UNAVAILABLE, "the server is draining");
 }
 
 void rpc_call_unpark(struct rpc_call *call)

@@ -175,6 +175,64 @@ def rule_toplevel(_):
             yield f"{name}: does not belong at the top level"
 
 
+def table_of_readme():
+    """method -> (role, scopes, write, class, slow, timeout) as proto/README.md has them."""
+    rows = {}
+    for line in (SOURCE / "proto/README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `forge.v1.") and len(cells) >= 7:
+            rows[cells[0].strip("`")] = tuple(cells[1:7])
+    return rows
+
+
+def table_of_rules():
+    """The same as server/auth/rules.c has them."""
+    access = {"PUBLIC": ("-", "-"), "OPERATOR": ("B", "operator"), "ANY": ("V", "any"), "SESSION": ("V", "session"),
+              "VIEWER": ("V", "read"), "DEVELOPER": ("D", "write"), "ADMIN": ("A", "admin")}
+    row = re.compile(r'\{"(forge\.v1\.\w+/\w+)",\s*(\w+),\s*(YES|NO),\s*(\w+),\s*(\w+),\s*\w+,\s*(YES|NO),\s*(?:YES|NO),\s*(\d+),')
+    rows = {}
+    for method, who, ingest, write, queue, slow, timeout in row.findall((SOURCE / "server/auth/rules.c").read_text()):
+        role, scope = access[who]
+        rows[method] = (role, scope + (", ingest" if ingest == "YES" else ""), "no" if write == "READ" else "yes", queue.lower(),
+                        "yes" if slow == "YES" else "no", timeout)
+    return rows
+
+
+def rule_methods(_):
+    """Every RPC of the .proto files stands in proto/README.md and in rules.c, with the same role, scope, write, class, slow and deadline."""
+    described = set()
+    for path in (SOURCE / "proto/forge/v1").glob("*.proto"):
+        service = None
+        for line in path.read_text().splitlines():
+            if found := re.match(r"service (\w+)", line):
+                service = found.group(1)
+            elif found := re.match(r"\s+rpc (\w+)\(", line):
+                described.add(f"forge.v1.{service}/{found.group(1)}")
+    readme, rules = table_of_readme(), table_of_rules()
+    for method in sorted(described | set(readme) | set(rules)):
+        for where, there in (("a .proto file", described), ("proto/README.md", readme), ("server/auth/rules.c", rules)):
+            if method not in there:
+                yield f"{method}: missing in {where}"
+        if method in readme and method in rules and readme[method] != rules[method]:
+            yield f"{method}: proto/README.md says {readme[method]}, rules.c {rules[method]}"
+    if not described:
+        yield "proto/forge/v1: no RPC found"
+
+
+def rule_settings(_):
+    """Every setting of server/app/settings.c stands in .env.example and takes effect somewhere in server/app."""
+    rows = re.findall(r'\{\.name = "(\w+)", \.variable = "(\w+)", .*?\.offset =\s*FIELD\(([\w.]+)\)', (SOURCE / "server/app/settings.c").read_text(), re.S)
+    example = (SOURCE / ".env.example").read_text()
+    used = "".join((SOURCE / "server/app" / name).read_text() for name in ("serve.c", "admin.c", "config.c"))
+    for name, variable, field in rows:
+        if f"\n#{variable}=" not in example:
+            yield f".env.example: {variable} is missing"
+        if not field.startswith("rpc.") and field not in used:
+            yield f"server/app/settings.c: nothing reads {name}"
+    if not rows:
+        yield "server/app/settings.c: no setting found"
+
+
 RULES = {name[len("rule_"):]: function for name, function in globals().items() if name.startswith("rule_")}
 
 

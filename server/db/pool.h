@@ -15,13 +15,13 @@ struct db_pool;
 struct db_session;
 
 struct db_pool_config {
-    const char *url;              /* postgresql:// URI or libpq keyword string */
+    const char *url; /* postgresql:// URI or libpq keyword string */
     const char *application_name;
-    unsigned kept_max;            /* connections kept open (5) */
-    unsigned extra_max;           /* opened on demand beyond those (10) */
-    unsigned idle_ms;             /* an extra one is closed after this long unused (60,000) */
+    unsigned kept_max;  /* connections kept open (5) */
+    unsigned extra_max; /* opened on demand beyond those (10) */
+    unsigned idle_ms;   /* an extra one is closed after this long unused (60,000) */
     unsigned connect_timeout_ms;
-    bool serves;                  /* check role, grants and schema revision on each new connection (forged serve) */
+    bool serves; /* check role, grants and schema revision on each new connection (forged serve) */
 };
 
 enum db_pool_state { DB_POOL_CONNECTING, DB_POOL_READY, DB_POOL_UNAVAILABLE, DB_POOL_REFUSED };

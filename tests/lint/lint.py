@@ -233,6 +233,16 @@ def rule_settings(_):
         yield "server/app/settings.c: no setting found"
 
 
+def rule_commands(options):
+    """client/man/forgectl.1.md is what forgectl says of its commands: every one is documented, and as it is."""
+    said = subprocess.run([options.build / "bin/forgectl", "help", "--markdown"], check=True, capture_output=True, text=True).stdout
+    written = (SOURCE / "client/man/forgectl.1.md").read_text()
+    if said != written:
+        yield "client/man/forgectl.1.md: differs from `forgectl help --markdown`; write that output to it"
+    if said.count("\n## forgectl ") < 10:
+        yield "forgectl help --markdown: names hardly any command"
+
+
 RULES = {name[len("rule_"):]: function for name, function in globals().items() if name.startswith("rule_")}
 
 

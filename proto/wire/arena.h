@@ -27,10 +27,10 @@ struct forge_arena {
     struct forge_arena_chunk *chunks; /* the newest first */
     size_t used;                      /* bytes handed out */
     size_t bytes_max;
-    size_t charged;                   /* bytes taken from the budget */
+    size_t charged; /* bytes taken from the budget */
     struct forge_byte_budget *budget;
     bool overflowed;
-    ProtobufCAllocator allocator;     /* allocates here, frees nothing */
+    ProtobufCAllocator allocator; /* allocates here, frees nothing */
 };
 
 /* budget may be NULL. Allocates nothing yet. */

@@ -11,8 +11,8 @@
 
 enum {
     FORGE_SHA256_SIZE = 32,
-    FORGE_KEY_SIZE = 32,        /* AES-256 and HMAC keys */
-    FORGE_SEAL_OVERHEAD = 28    /* 12 bytes nonce before, 16 bytes tag behind the ciphertext */
+    FORGE_KEY_SIZE = 32,     /* AES-256 and HMAC keys */
+    FORGE_SEAL_OVERHEAD = 28 /* 12 bytes nonce before, 16 bytes tag behind the ciphertext */
 };
 
 void forge_sha256(const void *data, size_t size, uint8_t out[FORGE_SHA256_SIZE]);

@@ -51,6 +51,6 @@ struct forge_timer {
 };
 enum { FORGE_SWEEP_MS = 20 };
 void forge_timer_arm(struct forge_loop *loop, struct forge_timer *timer, uint64_t at_ms); /* moves an armed one */
-void forge_timer_disarm(struct forge_loop *loop, struct forge_timer *timer);             /* harmless when not armed */
+void forge_timer_disarm(struct forge_loop *loop, struct forge_timer *timer);              /* harmless when not armed */
 
 #endif

@@ -55,12 +55,12 @@ struct forge_violation {
 /* A failure: the code, one sentence for people, and what a program needs to react. A zeroed struct is "no error". */
 struct forge_error {
     forge_code code;
-    char sqlstate[6];        /* PostgreSQL's SQLSTATE where the database was the cause, else "" */
+    char sqlstate[6]; /* PostgreSQL's SQLSTATE where the database was the cause, else "" */
     char message[FORGE_ERROR_MESSAGE_MAX];
     char reason[FORGE_ERROR_REASON_MAX]; /* stable name of the cause for programs, e.g. "CALL_IN_PROGRESS"; "" = the code says it all */
-    uint32_t retry_after_ms; /* 0 = none given */
-    bool not_executed;       /* the operation certainly had no effect */
-    bool outcome_unknown;    /* client side: handed over and not answered; it may have happened */
+    uint32_t retry_after_ms;             /* 0 = none given */
+    bool not_executed;                   /* the operation certainly had no effect */
+    bool outcome_unknown;                /* client side: handed over and not answered; it may have happened */
     unsigned violation_count;
     struct forge_violation *violations; /* in the order they were found */
 };

@@ -11,11 +11,11 @@ enum forge_tls_client_auth { FORGE_TLS_CLIENT_NONE, FORGE_TLS_CLIENT_OPTIONAL, F
 
 struct forge_tls_config {
     bool server;
-    const char *certificate_file; /* PEM, the whole chain; client: NULL = no client certificate */
-    const char *key_file;         /* PEM, not encrypted */
-    const char *ca_file;          /* PEM; server: who may sign client certificates; client: NULL = the system's roots */
-    const char *crl_file;         /* PEM or NULL */
-    bool allow_tls12;             /* default: TLS 1.3 only */
+    const char *certificate_file;           /* PEM, the whole chain; client: NULL = no client certificate */
+    const char *key_file;                   /* PEM, not encrypted */
+    const char *ca_file;                    /* PEM; server: who may sign client certificates; client: NULL = the system's roots */
+    const char *crl_file;                   /* PEM or NULL */
+    bool allow_tls12;                       /* default: TLS 1.3 only */
     enum forge_tls_client_auth client_auth; /* server */
 };
 

@@ -32,7 +32,7 @@ struct forge_frames {
 
 struct forge_frames_sink {
     void (*greeted)(void *argument);
-    bool (*frame)(void *argument, const struct forge_frame *frame); /* false: no more for now */
+    bool (*frame)(void *argument, const struct forge_frame *frame); /* false: no more in this turn */
 };
 
 /* zeroes first */

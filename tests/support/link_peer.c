@@ -107,7 +107,7 @@ struct forge_tls *link_client_tls(const struct tls_files *files, const char *cer
 struct forge_link_options link_test_options(struct forge_tls *tls)
 {
     return (struct forge_link_options){
-        .tls = tls, .handshake_ms = 5000, .body_ms = 10000, .message_max = 8 << 20, .frame_max = 8 << 20, .pending_max = 24 << 20};
+        .tls = tls, .handshake_ms = 30000, .body_ms = 30000, .message_max = 8 << 20, .frame_max = 8 << 20, .pending_max = 24 << 20};
 }
 
 struct forge_loops *link_loops(int count)
@@ -307,7 +307,7 @@ bool link_caller_dial(struct link_caller *caller, struct forge_loops *loops, con
 bool link_caller_finish(struct link_caller *caller)
 {
     forge_link_close(LINK_READ(caller->link));
-    bool closed = LINK_WAIT(caller->closed, 20000);
+    bool closed = LINK_WAIT(caller->closed, 60000);
     if (closed)
         forge_link_unref(caller->link);
     return closed;
@@ -319,7 +319,7 @@ bool link_good_calls(struct forge_loops *loops, uint16_t port, struct forge_tls 
     if (!link_caller_dial(&caller, loops, "127.0.0.1", port, link_test_options(tls)))
         return false;
     bool done = LINK_WAIT(caller.done || caller.closed, timeout_ms) && LINK_READ(caller.done && !caller.wrong);
-    need(link_caller_finish(&caller), "closed callback", "did not come within 20 s");
+    need(link_caller_finish(&caller), "closed callback", "did not come within 60 s");
     return done;
 }
 

@@ -47,7 +47,7 @@ void link_announce(void); /* under the lock */
 /* Aborts when the files are wrong. client: certificate may be NULL. */
 struct forge_tls *link_server_tls(const struct tls_files *files, const char *certificate, enum forge_tls_client_auth client_auth);
 struct forge_tls *link_client_tls(const struct tls_files *files, const char *certificate);
-/* 5 s handshake, 10 s body, no idle limit, 8 MiB frames, 24 MiB pending. */
+/* 30 s handshake, 30 s body (a busy machine is no fault), no idle limit, 8 MiB frames, 24 MiB pending. */
 struct forge_link_options link_test_options(struct forge_tls *tls);
 struct forge_loops *link_loops(int count); /* aborts when there are none to be had */
 

@@ -5,6 +5,8 @@
 
 int command_context_list(struct cli *cli)
 {
+    if (cli->format == CLI_FORMAT_JSON || cli->format == CLI_FORMAT_YAML)
+        return cli_fail(CLI_USAGE, "context list prints a table or names; the contexts are YAML already: %s", cli->contexts.path);
     struct table table = {.columns = 6};
     static const char *const titles[] = {"", "NAME", "SERVER", "USER", "PROJECT", "CREDENTIAL"};
     const char **row = table_add_row(&table);

@@ -42,7 +42,7 @@ static void print_texts(const char *system_prompt, const char *content, size_t m
                         bool with_heads)
 {
     if (*system_prompt)
-        printf("%s%s\n", with_heads || message_count ? "--- system\n" : "", system_prompt);
+        printf("%s%s\n", with_heads || message_count || *content ? "--- system\n" : "", system_prompt);
     if (*content)
         printf("%s%s%s", with_heads || *system_prompt ? "--- content\n" : "", content, content[strlen(content) - 1] == '\n' ? "" : "\n");
     for (size_t i = 0; i < message_count; i++)

@@ -264,7 +264,7 @@ forge_code rpc_server_listen(struct rpc_server *server, const char *host, uint16
         .body_ms = config->body_ms,
         .idle_ms = config->idle_ms,
         .message_max = config->message_unproven_max,
-        .frame_max = config->message_max + FORGE_STACK_MAX,
+        .frame_max = 2 * config->message_max, /* up to here it is answered and thrown away, above it the link is closed */
         .pending_max = config->pending_max,
         .links_max = config->connections_max,
         .unproven_per_address = config->unproven_per_address,

@@ -12,6 +12,7 @@ static const char HELP[] = "Usage: forged <command> [flags]\n"
                            "  migrate             bring the database's schema to a revision: upgrade, downgrade, current\n"
                            "  bootstrap roles     make database roles, database and key-encryption key\n"
                            "  bootstrap token     print an operator token, to create the first organization with\n"
+                           "  maintain            delete what nobody can ask for any more; from cron\n"
                            "  help, --version\n"
                            "\n"
                            "forged <command> --help tells flags and settings.\n"
@@ -26,7 +27,7 @@ static const char HELP[] = "Usage: forged <command> [flags]\n"
 static const struct {
     const char *name;
     int (*run)(int argument_count, char *const arguments[]);
-} COMMANDS[] = {{"serve", app_serve}, {"migrate", app_migrate}, {"bootstrap", app_bootstrap}};
+} COMMANDS[] = {{"serve", app_serve}, {"migrate", app_migrate}, {"bootstrap", app_bootstrap}, {"maintain", app_maintain}};
 
 int main(int argc, char *argv[])
 {

@@ -4,7 +4,7 @@
 #include "base/log.h"
 
 enum { KIB = 1 << 10, MIB = 1 << 20, SECOND = 1000, MINUTE = 60000, HOUR = 3600000 };
-enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN };
+enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN | APP_MAINTAIN };
 enum { PATH_MAX_BYTES = 4000, URL_MAX_BYTES = 2000 };
 
 static const char *const MODES[] = {"production", "development", NULL};
@@ -82,8 +82,8 @@ const struct app_setting app_settings[] = {
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_MIGRATE | APP_BOOTSTRAP_TOKEN, .secret = true,
      .help = "postgresql:// URL of the role that owns the schema (forge_owner). Not set: DATABASE_URL."},
     {.name = "database_maint_url", .variable = "DATABASE_MAINT_URL", .type = APP_TEXT, .offset = FIELD(database_maint_url),
-     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_SERVE, .secret = true,
-     .help = "postgresql:// URL of the role that maintains (forge_maint). Not set: no maintenance in the server, and /readyz says so."},
+     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_MAINTAIN, .required = APP_MAINTAIN, .secret = true,
+     .help = "postgresql:// URL of the role that maintains (forge_maint)."},
     {.name = "database_superuser_url", .variable = "DATABASE_SUPERUSER_URL", .type = APP_TEXT, .offset = FIELD(database_superuser_url),
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_BOOTSTRAP_ROLES, .required = APP_BOOTSTRAP_ROLES, .secret = true,
      .help = "postgresql:// URL of a superuser, in any database of the cluster."},

@@ -1,4 +1,4 @@
-/* Connections for migrate and bootstrap: one at a time, blocking, outside the pool. Private to those two. */
+/* Connections for migrate, bootstrap and maintain: one at a time, blocking, outside the pool. Private to those. */
 #ifndef SERVER_DB_ADMIN_CONNECTION_H
 #define SERVER_DB_ADMIN_CONNECTION_H
 

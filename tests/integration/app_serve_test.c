@@ -338,6 +338,29 @@ static void test_bootstrap_is_repeatable_and_tokens_are_fresh(void **state)
         "2");
 }
 
+/* Old rows go, young ones and those of other organizations' present stay; without the right role nothing happens. */
+static void test_maintain_deletes_only_what_is_over(void **state)
+{
+    const char *database = forged_world_database(world);
+    pg_cluster_execute(
+        cluster, "postgres", database,
+        "INSERT INTO changes (change_id, organization_id, kind, created_at) SELECT gen_random_uuid(), gen_random_uuid(), 'prompt', "
+        "now() - age FROM unnest(ARRAY['59 min', '61 min', '2 days']::interval[]) AS age;"
+        "INSERT INTO organizations (organization_id, name, slug) VALUES ('00000000-0000-7000-8000-000000000001', 'a', 'a');"
+        "INSERT INTO organization_names (organization_id, name, slug) VALUES ('00000000-0000-7000-8000-000000000001', 'a', 'a');"
+        "INSERT INTO idempotency (organization_id, principal_id, request_id, method, key_id, request_hash, created_at) SELECT "
+        "'00000000-0000-7000-8000-000000000001', gen_random_uuid(), gen_random_uuid(), 'm', 1, '\\x00', now() - age "
+        "FROM unnest(ARRAY['47 h', '49 h']::interval[]) AS age");
+    assert_command((const char *[]){"maintain", "--database-maint-url", pg_cluster_url(cluster, "forge_app", database), NULL}, 1, "",
+                   "DATABASE_MAINT_URL must name forge_maint");
+    assert_string_equal(pg_cluster_query(cluster, "postgres", database, "SELECT count(*) FROM changes"), "3");
+    assert_command((const char *[]){"maintain", NULL}, 0, "Deleted 2 changes, 1 stored replies, 0 sessions", "");
+    assert_command((const char *[]){"maintain", NULL}, 0, "Deleted 0 changes, 0 stored replies, 0 sessions", "");
+    assert_string_equal(pg_cluster_query(cluster, "postgres", database, "SELECT count(*) FROM changes"), "1");
+    assert_string_equal(pg_cluster_query(cluster, "postgres", database, "SELECT count(*) FROM idempotency"), "1");
+    pg_cluster_execute(cluster, "postgres", database, "DELETE FROM changes; DELETE FROM idempotency");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_command_line_helps_and_refuses),
         cmocka_unit_test(test_migrate_and_bootstrap_refuse_the_wrong_role),
         cmocka_unit_test(test_bootstrap_is_repeatable_and_tokens_are_fresh),
+        cmocka_unit_test(test_maintain_deletes_only_what_is_over),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

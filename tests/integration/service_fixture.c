@@ -66,6 +66,11 @@ const char *service_query(const char *sql)
     return pg_cluster_query(cluster, "postgres", forged_world_database(world), sql);
 }
 
+void service_execute(const char *sql)
+{
+    pg_cluster_execute(cluster, "postgres", forged_world_database(world), sql);
+}
+
 struct forge_channel *service_channel(const char *token)
 {
     const struct forge_channel_options options = {.addresses = forged_child_address(child),

@@ -27,6 +27,7 @@ struct forged_world *service_world(void);
 struct pg_cluster *service_cluster(void);
 /* First column of the first row, as superuser: row-level security does not hide anything. */
 const char *service_query(const char *sql);
+void service_execute(const char *sql);
 
 /* A channel with this credential (NULL = none); closed by service_end. */
 struct forge_channel *service_channel(const char *token);

@@ -103,7 +103,7 @@ static forge_code create_conflict(struct rpc_call *call, forge_code rc, const st
         return rpc_call_fail(call, rc, "an organization with slug \"%s\" exists already", creation->slug);
     if (reply_violates(call, "login_names_pkey"))
         return rpc_call_fail(call, rc, "a user with e-mail %s exists already", creation->email);
-    if (reply_violates(call, "organization_names_pkey"))
+    if (reply_violates(call, "organizations_pkey") || reply_violates(call, "organization_names_pkey"))
         return rpc_call_fail(call, rc, "the request_id is the id of an organization already");
     return rc; /* the claim: rpc/write answers what is stored */
 }

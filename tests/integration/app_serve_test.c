@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -271,15 +272,75 @@ static void test_serve_sighup_reads_reloadable_settings(void **state)
     unlink(path);
 }
 
-/* A client that is slow to say anything does not hold the end back; nor does a second SIGTERM wait for the drain. */
+/* A call in progress: a login that waits for a stopped PostgreSQL. */
+struct login {
+    pthread_t thread;
+    struct forged_child *child;
+    struct child_output output;
+};
+
+static void *log_in(void *argument)
+{
+    struct login *login = argument;
+    char command[1024];
+    snprintf(command, sizeof command,
+             "echo secret | %s/bin/forgectl login nobody@example.com --password-stdin --server 127.0.0.1:%u --ca %s",
+             getenv("FORGE_BINARY_DIR"), forged_child_port(login->child), tls_files_path(forged_world_tls(world), "ca.pem"));
+    char config[512];
+    snprintf(config, sizeof config, "XDG_CONFIG_HOME=%s/config", forged_world_folder(world));
+    child_run("/bin/sh", (const char *[]){"-c", command, NULL}, (const char *[]){config, NULL}, NULL, &login->output);
+    return NULL;
+}
+
+/* Returns when the server has the call and cannot answer it. */
+static void login_start(struct login *login, struct forged_child *child)
+{
+    login->child = child;
+    pg_cluster_pause(cluster);
+    assert_int_equal(pthread_create(&login->thread, NULL, log_in, login), 0);
+    bool in_flight = false;
+    for (int attempt = 0; attempt < 2000 && !in_flight; attempt++) {
+        char *body;
+        forged_child_http(child, "/metrics", &body);
+        in_flight = strstr(body, "\nforged_calls_in_flight 1\n") != NULL;
+        free(body);
+        usleep(5000);
+    }
+    assert_true(in_flight);
+}
+
+static void test_serve_drain_answers_the_calls_in_progress(void **state)
+{
+    struct forged_child *child = forged_world_serve(world, NULL);
+    struct login login;
+    login_start(&login, child);
+    forged_child_signal(child, SIGTERM);
+    assert_true(forged_child_wait_log(child, "msg=draining"));
+    assert_http(child, "/healthz", 200, "ok\n");
+    assert_http(child, "/readyz", 503, "not ready: draining\n");
+    pg_cluster_resume(cluster);
+    pthread_join(login.thread, NULL);
+    if (login.output.exit_code != 80) /* 64 + UNAUTHENTICATED: the server looked it up */
+        fail_msg("forgectl ended with %d: %s", login.output.exit_code, login.output.err);
+    child_output_done(&login.output);
+    assert_int_equal(forged_child_wait(child, 25000), 0);
+    forged_child_kill(child);
+}
+
 static void test_serve_second_sigterm_ends_at_once(void **state)
 {
     struct forged_child *child = forged_world_serve(world, NULL);
+    struct login login;
+    login_start(&login, child);
     forged_child_signal(child, SIGTERM);
     assert_true(forged_child_wait_log(child, "msg=draining"));
+    assert_int_equal(forged_child_wait(child, 50), -1); /* it waits for the login */
     forged_child_signal(child, SIGTERM);
-    int exit_code = forged_child_wait(child, 5000);
-    assert_true(exit_code == 0 || exit_code == 1); /* 0: the drain had nothing to wait for and was faster */
+    assert_int_equal(forged_child_wait(child, 5000), 1);
+    pg_cluster_resume(cluster);
+    pthread_join(login.thread, NULL);
+    assert_int_equal(login.output.exit_code, 78); /* 64 + UNAVAILABLE */
+    child_output_done(&login.output);
     forged_child_kill(child);
 }
 
@@ -375,6 +436,7 @@ int main(void)
         cmocka_unit_test(test_serve_production_allows_no_core_dump),
         cmocka_unit_test(test_serve_reloads_certificates_that_changed),
         cmocka_unit_test(test_serve_sighup_reads_reloadable_settings),
+        cmocka_unit_test(test_serve_drain_answers_the_calls_in_progress),
         cmocka_unit_test(test_serve_second_sigterm_ends_at_once),
         cmocka_unit_test(test_command_line_helps_and_refuses),
         cmocka_unit_test(test_migrate_and_bootstrap_refuse_the_wrong_role),

@@ -262,7 +262,7 @@ static void test_channel_open_and_close_leave_nothing(void **state)
 
 #ifdef __SANITIZE_THREAD__
 /* The child opens a channel of its own, which has threads. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "die_after_fork=0";

@@ -47,7 +47,7 @@ static void messages_check(struct rpc_call *call, const struct prompt_content_in
     if (input->message_count > PROMPT_MESSAGES_MAX)
         rpc_call_violation(call, "messages", "must be at most %d", PROMPT_MESSAGES_MAX);
     for (size_t i = 0; i < input->message_count && i < PROMPT_MESSAGES_MAX; i++) {
-        char field[40];
+        char field[48];
         snprintf(field, sizeof field, "messages[%zu].role", i);
         if (!role_is_known(input->messages[i]->role))
             rpc_call_violation(call, field, "must be system, developer, user, assistant or tool");
@@ -83,7 +83,7 @@ static void variables_check(struct rpc_call *call, const struct prompt_content_i
     }
     for (size_t i = 0; i < count; i++) {
         const Forge__V1__PromptVariable *variable = input->variables[i];
-        char field[40];
+        char field[48];
         snprintf(field, sizeof field, "variables[%zu].name", i);
         if (!variable_name_is_valid(variable->name))
             rpc_call_violation(call, field, "must be a letter or _ and up to 63 letters, digits, _ . or -");
@@ -136,7 +136,7 @@ static void templates_scan(struct rpc_call *call, const struct prompt_content_in
     template_scan(call, "content", input->content, found);
     template_scan(call, "system_prompt", input->system_prompt, found);
     for (size_t i = 0; i < input->message_count && i < PROMPT_MESSAGES_MAX; i++) {
-        char field[40];
+        char field[48];
         snprintf(field, sizeof field, "messages[%zu].content", i);
         template_scan(call, field, input->messages[i]->content, found);
     }

@@ -245,6 +245,22 @@ def rule_commands(options):
         yield "forgectl help --markdown: names hardly any command"
 
 
+def rule_readme(options):
+    """The client in README.md compiles without a warning; every file that README.md links to is there."""
+    text = (SOURCE / "README.md").read_text()
+    programs = re.findall(r"```c\n(.*?)```", text, re.S)
+    for program in programs:
+        done = subprocess.run(["gcc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c", "-"] + include_flags(options.build),
+                              input=program, capture_output=True, text=True)
+        if done.returncode:
+            yield f"README.md: its client does not compile: {done.stderr.splitlines()[0]}"
+    if not programs:
+        yield "README.md: no client program found"
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        if not (SOURCE / link).exists():
+            yield f"README.md: links to {link}, which is not there"
+
+
 RULES = {name[len("rule_"):]: function for name, function in globals().items() if name.startswith("rule_")}
 
 

@@ -158,13 +158,15 @@ static struct forge__connection *pick(struct forge__shard *shard, bool is_large)
 {
     struct forge__connection *best = NULL;
     size_t count = shard->ready_count;
-    for (size_t i = 0; i < count; i++) {
-        struct forge__connection *connection = shard->ready[(shard->next_ready + i) % count];
+    size_t at = shard->next_ready < count ? shard->next_ready : 0;
+    shard->next_ready = at + 1;
+    for (size_t left = count; left; left--) {
+        struct forge__connection *connection = shard->ready[at];
         if (forge__connection_has_room(connection, is_large) && (!best || connection->in_flight < best->in_flight))
             best = connection;
+        if (++at == count)
+            at = 0;
     }
-    if (count > 1)
-        shard->next_ready = (shard->next_ready + 1) % count;
     return best;
 }
 

@@ -3,6 +3,10 @@
 
 #include "support/world.h"
 
+#include <pty.h>
+#include <sys/wait.h>
+#include <termios.h>
+
 static struct world world;
 
 static int set_up(void **state)
@@ -57,6 +61,47 @@ static void test_login_with_a_wrong_password(void **state)
     assert_int_equal(output.exit_code, 80);
     assert_non_null(strstr(output.err, "forgectl: UNAUTHENTICATED: "));
     child_output_done(&output);
+}
+
+/* A terminal of its own for forgectl: the password is typed when it is asked for, and must not be seen. */
+static void test_login_asks_without_echo(void **state)
+{
+    int terminal;
+    char seen[4096] = "", typed[80];
+    size_t length = 0;
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    assert_true(child >= 0);
+    if (!child) {
+        for (char **variable = forgectl_environment; *variable; variable++)
+            putenv(*variable);
+        char program[512];
+        snprintf(program, sizeof program, "%s/bin/forgectl", getenv("FORGE_BINARY_DIR"));
+        execl(program, "forgectl", "login", world.home.email, "--context", "terminal", (char *)NULL);
+        _exit(127);
+    }
+    bool has_typed = false;
+    ssize_t got;
+    while (length < sizeof seen - 1 && (got = read(terminal, seen + length, sizeof seen - 1 - length)) > 0) {
+        length += (size_t)got;
+        seen[length] = '\0';
+        if (!has_typed && strstr(seen, "Password: ")) {
+            /* The prompt comes before the echo ends; what is typed in between is thrown away, so wait until the terminal is silent. */
+            struct termios settings;
+            while (tcgetattr(terminal, &settings) == 0 && (settings.c_lflag & ECHO))
+                world_sleep_ms(1);
+            snprintf(typed, sizeof typed, "%s\n", world.home.password);
+            assert_int_equal(write(terminal, typed, strlen(typed)), strlen(typed));
+            has_typed = true;
+        }
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    close(terminal);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("%s", seen);
+    assert_non_null(strstr(seen, "Logged in as "));
+    assert_null(strstr(seen, world.home.password));
+    expect_output(0, "", "", "FORGE_TOKEN= forgectl logout --context terminal");
 }
 
 static void test_keys(void **state)
@@ -244,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_login_whoami_logout),
         cmocka_unit_test(test_login_with_a_wrong_password),
+        cmocka_unit_test(test_login_asks_without_echo),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_organization_create),
         cmocka_unit_test(test_projects),

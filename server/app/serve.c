@@ -32,6 +32,7 @@ enum {
     FEED_STALE_MS = 1000,      /* caches are bypassed then, and we are not ready */
     SETTLE_POLL_MS = 20,       /* until the first connection to the database is judged */
     UNAVAILABLE_POLL_MS = 500, /* the same, once PostgreSQL turned out to be away */
+    READINESS_POLL_MS = 250,   /* how soon watchers of our health hear of a change */
     CERTIFICATE_QUIET_MS = 200 /* after a change of a file: certificate and key are two files */
 };
 
@@ -428,11 +429,21 @@ static bool take_signals(struct serve *serve)
     return false;
 }
 
-/* Waits for signals and changed files; polls for the database only until it was judged once. */
+/* Those who watch our health (ControlService/CheckHealth) wait for this. */
+static void note_readiness(struct serve *serve, bool *was_ready)
+{
+    const char *reason;
+    bool ready = is_ready(serve, &reason);
+    if (ready != *was_ready)
+        rpc_wake(serve->rpc, "health");
+    *was_ready = ready;
+}
+
+/* Waits for signals and changed files; looks at the database more often until it was judged once, then for changes of readiness. */
 static forge_code run(struct serve *serve, struct forge_error *error)
 {
     forge_code database = FORGE_UNAVAILABLE;
-    bool files_changed = false;
+    bool files_changed = false, was_ready = false;
     uint64_t begun_ms = forge_clock_monotonic_ms();
     for (;;) {
         struct pollfd events[] = {{.fd = serve->signals, .events = POLLIN}, {.fd = serve->certificates.fd, .events = POLLIN}};
@@ -440,7 +451,8 @@ static forge_code run(struct serve *serve, struct forge_error *error)
             database = judge_database(serve, error);
         if (database == FORGE_FAILED_PRECONDITION)
             return database;
-        int timeout_ms = files_changed ? CERTIFICATE_QUIET_MS : -1;
+        note_readiness(serve, &was_ready);
+        int timeout_ms = files_changed ? CERTIFICATE_QUIET_MS : READINESS_POLL_MS;
         if (database == FORGE_UNAVAILABLE)
             timeout_ms = forge_clock_monotonic_ms() - begun_ms < FEED_STALE_MS ? SETTLE_POLL_MS : UNAVAILABLE_POLL_MS;
         int count = poll(events, 2, timeout_ms);

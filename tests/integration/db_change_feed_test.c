@@ -340,6 +340,29 @@ static void test_feed_survives_a_killed_cluster(void **state)
     assert_true(db_change_feed_last_poll_ms(f->feed) > polled);
 }
 
+/* Changes that are committed while a poll's answer is on its way are not in it, so it must not count as news of its end. */
+static void test_feed_counts_a_poll_from_its_beginning(void **state)
+{
+    struct feed_fixture *f = *state;
+    struct db_session *s = db_fixture_lease(&f->db, 60000);
+    char lock[128], waits[] = "SELECT count(*) FROM pg_locks WHERE relation = 'changes'::regclass AND NOT granted";
+    snprintf(lock, sizeof lock, "GRANT ALL ON changes TO forge_app");
+    pg_cluster_execute(cluster, "postgres", f->db.database, lock);
+    db_tx_begin(s);
+    assert_int_equal(db_run_command(db_stmt(s, SQL_DB_TEST_LOCK_CHANGES), NULL, &f->db.error), FORGE_OK);
+    uint64_t until_ms = forge_clock_monotonic_ms() + WAIT_MS;
+    while (pg_cluster_number(cluster, f->db.database, waits) == 0)
+        assert_true(forge_clock_monotonic_ms() < until_ms);
+    uint64_t before_ms = db_change_feed_last_poll_ms(f->feed), end_ms = forge_clock_monotonic_ms() + 1;
+    while (forge_clock_monotonic_ms() <= end_ms)
+        sched_yield();
+    db_pool_release(s); /* rolls back: the poll goes on */
+    uint64_t polled_ms;
+    while ((polled_ms = db_change_feed_last_poll_ms(f->feed)) == before_ms)
+        assert_true(forge_clock_monotonic_ms() < until_ms);
+    assert_true(polled_ms <= end_ms);
+}
+
 static void test_feed_position(void **state)
 {
     struct feed_fixture *f = *state;

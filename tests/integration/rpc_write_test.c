@@ -508,7 +508,7 @@ static void test_duplicate_on_another_server(void **state)
     struct rpc_pending *owner = send_create(caller, fixture.developer, &id, "wait two", 0);
     rpc_gate_wait_inside(&gate, 1);
     const struct rpc_answer *answer = rpc_pending_wait(send_create(other_caller, fixture.developer, &id, "wait two", 400000));
-    rpc_answer_expect(answer, FORGE_UNAVAILABLE, "an earlier attempt with this request_id is in progress");
+    rpc_answer_expect_reason(answer, FORGE_UNAVAILABLE, "CALL_IN_PROGRESS", "an earlier attempt with this request_id is in progress");
     assert_true(answer->header->not_executed);
     assert_int_equal(answer->header->retry_after_ms, 50);
     rpc_gate_open(&gate);

@@ -98,14 +98,17 @@ static bool slices_are_equal(struct slice a, struct slice b)
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
-/* Takes "<name>" off the front of *symbol where it stands there whole, followed by the end or a separator. */
-static bool symbol_take(struct slice *symbol, struct slice name)
+/* Takes name off the front of *symbol where it stands there whole: at the end, or before one of these separators and more. */
+static bool symbol_take(struct slice *symbol, struct slice name, const char *separators)
 {
     if (name.size == 0 || symbol->size < name.size || memcmp(symbol->data, name.data, name.size) != 0)
         return false;
-    if (symbol->size > name.size && symbol->data[name.size] != '.' && symbol->data[name.size] != '/')
-        return false;
-    size_t taken = name.size + (symbol->size > name.size);
+    size_t taken = name.size;
+    if (symbol->size > name.size) {
+        taken++;
+        if (symbol->size == taken || strchr(separators, symbol->data[name.size]) == NULL)
+            return false;
+    }
     symbol->data += taken;
     symbol->size -= taken;
     return true;
@@ -113,13 +116,13 @@ static bool symbol_take(struct slice *symbol, struct slice name)
 
 static bool enum_defines(struct slice definition, struct slice symbol)
 {
-    return symbol_take(&symbol, field_get(definition, ENUM_NAME)) && symbol.size == 0;
+    return symbol_take(&symbol, field_get(definition, ENUM_NAME), "") && symbol.size == 0;
 }
 
 /* forge.v1 nests no types; map entries and the like of imported files are one level deep, so depth is bounded. */
 static bool message_defines(struct slice definition, struct slice symbol, unsigned depth)
 {
-    if (depth == 0 || !symbol_take(&symbol, field_get(definition, MESSAGE_NAME)))
+    if (depth == 0 || !symbol_take(&symbol, field_get(definition, MESSAGE_NAME), "."))
         return false;
     if (symbol.size == 0)
         return true;
@@ -135,7 +138,7 @@ static bool message_defines(struct slice definition, struct slice symbol, unsign
 
 static bool service_defines(struct slice definition, struct slice symbol)
 {
-    if (!symbol_take(&symbol, field_get(definition, SERVICE_NAME)))
+    if (!symbol_take(&symbol, field_get(definition, SERVICE_NAME), "./"))
         return false;
     if (symbol.size == 0)
         return true;
@@ -149,7 +152,7 @@ static bool service_defines(struct slice definition, struct slice symbol)
 static bool file_defines(struct slice file, struct slice symbol)
 {
     enum { NESTED_MAX = 8 };
-    if (!symbol_take(&symbol, field_get(file, FILE_PACKAGE)))
+    if (!symbol_take(&symbol, field_get(file, FILE_PACKAGE), "."))
         return false;
     struct field field;
     while (field_next(&file, &field)) {

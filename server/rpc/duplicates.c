@@ -1,6 +1,7 @@
 #include "rpc/dispatch.h"
 #include "rpc/write_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,11 @@ static struct rpc_write **find(struct rpc_duplicates *duplicates, const struct r
     return link;
 }
 
+static bool is_same_request(const struct rpc_active *a, const struct rpc_active *b)
+{
+    return a->method == b->method && forge_equal_secret(a->write->request_hash, b->write->request_hash, FORGE_SHA256_SIZE);
+}
+
 /* OK: entered; ALREADY_EXISTS: in progress with the same body; INVALID_ARGUMENT: with another one. */
 static forge_code insert(struct rpc_duplicates *duplicates, struct rpc_active *active)
 {
@@ -54,9 +60,7 @@ static forge_code insert(struct rpc_duplicates *duplicates, struct rpc_active *a
         active->write->next = NULL;
         *link = active->write;
     } else {
-        bool same = active->method == (*link)->owner->method &&
-                    forge_equal_secret((*link)->request_hash, active->write->request_hash, FORGE_SHA256_SIZE);
-        code = same ? FORGE_ALREADY_EXISTS : FORGE_INVALID_ARGUMENT;
+        code = is_same_request(active, (*link)->owner) ? FORGE_ALREADY_EXISTS : FORGE_INVALID_ARGUMENT;
     }
     pthread_mutex_unlock(&duplicates->lock);
     return code;
@@ -82,6 +86,15 @@ static void key_write(const struct rpc_active *active, char out[KEY_TEXT_SIZE])
     }
 }
 
+forge_code rpc_duplicates_refuse(struct rpc_active *active)
+{
+    struct forge_error *error = &active->call.error;
+    error->retry_after_ms = RETRY_MS;
+    error->not_executed = true;
+    snprintf(error->reason, sizeof error->reason, "CALL_IN_PROGRESS");
+    return rpc_active_refuse(active, FORGE_UNAVAILABLE, "an earlier attempt with this request_id is in progress");
+}
+
 static forge_code park(struct rpc_active *active)
 {
     char key[KEY_TEXT_SIZE];
@@ -90,9 +103,7 @@ static forge_code park(struct rpc_active *active)
         active->is_duplicate = true;
         return FORGE_PARKED;
     }
-    active->call.error.retry_after_ms = RETRY_MS;
-    active->call.error.not_executed = true;
-    return rpc_active_refuse(active, FORGE_UNAVAILABLE, "an earlier attempt with this request_id is in progress");
+    return rpc_duplicates_refuse(active);
 }
 
 forge_code rpc_duplicates_enter(struct rpc_active *active)
@@ -183,7 +194,8 @@ void rpc_duplicates_leave(struct rpc_active *active, forge_code code)
     while (entry) {
         struct rpc_parked_entry *next = entry->next;
         struct rpc_active *waiting = entry->call;
-        if (is_answer(active, code)) {
+        /* It was compared with the owner of then, which may be an earlier one than we are. */
+        if (is_answer(active, code) && is_same_request(waiting, active)) {
             answer(waiting, active, code);
         } else {
             waiting->call.woken = true;

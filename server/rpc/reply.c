@@ -32,11 +32,11 @@ static Forge__V1__ErrorDetail *detail_add(struct details *details)
     return detail;
 }
 
-static void add_info(struct details *details, forge_code code)
+static void add_info(struct details *details, forge_code code, const char *reason)
 {
     Forge__V1__ErrorDetail *detail = detail_add(details);
     forge__v1__error_info__init(&details->info);
-    details->info.reason = text_of(forge_code_name(code));
+    details->info.reason = text_of(reason[0] ? reason : forge_code_name(code));
     details->info.domain = text_of("promptforge");
     detail->detail_case = FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO;
     detail->error_info = &details->info;
@@ -92,7 +92,7 @@ static void describe_error(struct rpc_active *active, Forge__V1__ReplyHeader *he
     header->message = text_of(message[0] ? message : forge_code_name(active->code));
     header->retry_after_ms = error->retry_after_ms;
     header->not_executed = error->not_executed;
-    add_info(details, active->code);
+    add_info(details, active->code, error->reason);
     if (active->code == FORGE_INVALID_ARGUMENT && error->violations)
         add_bad_request(details, error);
     if (error->retry_after_ms)

@@ -252,11 +252,8 @@ static forge_code settle_failure(struct rpc_active *active, forge_code code)
     if (claim_failed(active)) {
         if (strcmp(error->sqlstate, claim_taken) == 0)
             return answer_stored(active);
-        if (is_lock_wait(error)) {
-            error->retry_after_ms = LOCK_RETRY_MS;
-            error->not_executed = true;
-            return rpc_active_refuse(active, FORGE_UNAVAILABLE, "an earlier attempt with this request_id is in progress");
-        }
+        if (is_lock_wait(error))
+            return rpc_duplicates_refuse(active);
     }
     if (code == FORGE_UNAVAILABLE && strcmp(error->sqlstate, lock_not_available) == 0)
         error->retry_after_ms = LOCK_RETRY_MS;

@@ -40,6 +40,8 @@ void rpc_duplicates_free(struct rpc_duplicates *duplicates);
 /* FORGE_OK: the call is the owner and must call leave. FORGE_PARKED: another call has this id; it waits for that. INVALID_ARGUMENT: another
  * call has this id and another body. Else there is no room to wait. */
 forge_code rpc_duplicates_enter(struct rpc_active *active) FORGE_MUST_CHECK;
+/* UNAVAILABLE with the reason CALL_IN_PROGRESS: the call is a duplicate that cannot wait here. */
+forge_code rpc_duplicates_refuse(struct rpc_active *active);
 /* The owner is done: those that wait get its outcome (OK or its handler's refusal), or begin anew when it has none to give. */
 void rpc_duplicates_leave(struct rpc_active *active, forge_code code);
 

@@ -457,7 +457,7 @@ const struct rpc_answer *rpc_caller_call(struct rpc_caller *caller, const struct
     return rpc_pending_wait(rpc_caller_send(caller, request));
 }
 
-void rpc_answer_expect(const struct rpc_answer *answer, forge_code code, const char *text)
+void rpc_answer_expect_reason(const struct rpc_answer *answer, forge_code code, const char *reason, const char *text)
 {
     assert_non_null(answer);
     const Forge__V1__ReplyHeader *header = answer->header;
@@ -470,8 +470,13 @@ void rpc_answer_expect(const struct rpc_answer *answer, forge_code code, const c
         return;
     assert_int_equal(answer->payload_len, 0);
     assert_int_equal(header->details[0]->detail_case, FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO);
-    assert_string_equal(header->details[0]->error_info->reason, forge_code_name(code));
+    assert_string_equal(header->details[0]->error_info->reason, reason);
     assert_string_equal(header->details[0]->error_info->domain, "promptforge");
+}
+
+void rpc_answer_expect(const struct rpc_answer *answer, forge_code code, const char *text)
+{
+    rpc_answer_expect_reason(answer, code, forge_code_name(code), text);
 }
 
 ProtobufCMessage *rpc_answer_unpack(const struct rpc_answer *answer, const ProtobufCMessageDescriptor *type)

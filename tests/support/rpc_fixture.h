@@ -82,8 +82,10 @@ bool rpc_pending_is_answered(struct rpc_pending *pending);
 const struct rpc_answer *rpc_pending_wait(struct rpc_pending *pending);
 /* Sends and waits. */
 const struct rpc_answer *rpc_caller_call(struct rpc_caller *caller, const struct rpc_request *request);
-/* The answer has this code and its message contains this text (NULL: any). */
+/* The answer has this code, the code's name as the reason, and its message contains this text (NULL: any). */
 void rpc_answer_expect(const struct rpc_answer *answer, forge_code code, const char *text);
+/* The same with a reason of its own. */
+void rpc_answer_expect_reason(const struct rpc_answer *answer, forge_code code, const char *reason, const char *text);
 /* The payload, unpacked; protobuf_c_message_free_unpacked. */
 ProtobufCMessage *rpc_answer_unpack(const struct rpc_answer *answer, const ProtobufCMessageDescriptor *type);
 

@@ -178,6 +178,7 @@ static void call_reset(struct forge__call *call, const struct forge_method *meth
     call->state = FORGE__CALL_STARTING;
     call->method = method;
     call->is_sync = call->outcome_unknown = false;
+    call->is_fresh = call->is_local;
     call->attempts = 0;
     call->connection = NULL;
     call->token = NULL;

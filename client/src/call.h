@@ -59,6 +59,7 @@ struct forge__call {
     struct forge__call *queue_next, *queue_previous; /* its queue while FORGE__CALL_QUEUED */
     enum forge__call_state state;
     bool is_local; /* started on its loop's thread */
+    bool is_fresh; /* started in this turn of the loop: its clock need not be read again */
     bool is_sync;
     bool fail_fast;
     bool outcome_unknown; /* an attempt was handed over and never answered */

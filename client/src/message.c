@@ -108,9 +108,7 @@ static forge_code send_packed(struct forge_link *link, const uint8_t stack[4], c
 
 static void fill_header(const struct forge__call *call, Forge__V1__RequestHeader *header)
 {
-    uint64_t now_ns = call->attempts ? forge_clock_monotonic_ns() : call->started_ns;
-    if (!call->is_local && !call->attempts)
-        now_ns = forge_clock_monotonic_ns(); /* it may have waited for the loop or for a connection */
+    uint64_t now_ns = call->is_fresh && !call->attempts ? call->started_ns : forge_clock_monotonic_ns();
     forge__v1__request_header__init(header);
     put_text(&header->method, call->method->name);
     header->timeout_us = call->deadline_ns > now_ns ? (int64_t)((call->deadline_ns - now_ns + NS_PER_US - 1) / NS_PER_US) : 1;

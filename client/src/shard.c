@@ -63,6 +63,7 @@ static void queue_add(struct forge__shard *shard, struct forge__call *call)
 {
     struct forge__call_queue *queue = queue_of(shard, call);
     call->state = FORGE__CALL_QUEUED;
+    call->is_fresh = false;
     call->queue_next = NULL;
     call->queue_previous = queue->last;
     if (queue->last)
@@ -293,6 +294,7 @@ static void pump_queue(struct forge__shard *shard, struct forge__call_queue *que
     }
 }
 
+/* A callback may queue more calls; those are behind the last one of now and wait for the next time. */
 static void refuse_fail_fast(struct forge__shard *shard, struct forge__call_queue *queue)
 {
     struct forge__call *next;
@@ -302,6 +304,19 @@ static void refuse_fail_fast(struct forge__shard *shard, struct forge__call_queu
             continue;
         queue_remove(shard, call);
         refuse_unconnected(shard, call);
+    }
+}
+
+static void refuse_large(struct forge__shard *shard)
+{
+    struct forge__call *next;
+    for (struct forge__call *call = shard->large.first; call; call = next) {
+        const char *refusal = large_refusal(shard);
+        if (!refusal)
+            return;
+        next = call->queue_next;
+        queue_remove(shard, call);
+        refuse(shard, call, FORGE_UNAUTHENTICATED, refusal, "");
     }
 }
 
@@ -317,12 +332,7 @@ void forge__shard_pump(struct forge__shard *shard)
         refuse_fail_fast(shard, &shard->small);
         refuse_fail_fast(shard, &shard->large);
     }
-    const char *refusal;
-    while (shard->large.first && (refusal = large_refusal(shard))) {
-        struct forge__call *call = shard->large.first;
-        queue_remove(shard, call);
-        refuse(shard, call, FORGE_UNAUTHENTICATED, refusal, "");
-    }
+    refuse_large(shard);
 }
 
 static void on_pump_task(struct forge_loop *loop, struct forge_loop_task *task)

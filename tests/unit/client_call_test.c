@@ -485,6 +485,64 @@ static void test_call_sync_in_a_callback_is_refused(void **state)
     rpc_peer_stop(peer);
 }
 
+/* Holds the calls it is given until the test lets them go; remembers the deadline of the last. */
+struct keeper {
+    struct counter arrived;
+    struct rpc_peer_call *held[300];
+    int64_t timeout_us;
+};
+
+static void keep_all(struct rpc_peer_call *call, void *user)
+{
+    struct keeper *keeper = user;
+    keeper->timeout_us = call->header->timeout_us;
+    if (call->number == 1 || call->number > 255)
+        rpc_peer_echo(call);
+    else
+        keeper->held[call->number - 2] = call;
+    counter_add(&keeper->arrived);
+}
+
+struct late_start {
+    struct forge_channel *channel;
+    struct outcome *outcomes;
+};
+
+/* Runs on the loop's thread: the connection is full, so the last of these calls waits. */
+static void start_many(void *user, forge_code code, ProtobufCMessage *reply, const struct forge_error *error,
+                       const struct forge_reply_info *info)
+{
+    struct late_start *start = user;
+    const struct forge_call_options options = {.timeout_ms = 20000};
+    protobuf_c_message_free_unpacked(reply, NULL);
+    for (int i = 0; i < 255; i++)
+        ping_async(start->channel, &options, &start->outcomes[i]);
+}
+
+static void test_call_that_waited_tells_what_is_left_of_its_deadline(void **state)
+{
+    static struct keeper keeper = {.arrived = COUNTER_INIT};
+    static struct outcome outcomes[255];
+    struct rpc_peer *peer = start_peer(keep_all, &keeper);
+    struct late_start start = {.channel = open_channel(rpc_peer_address(peer)), .outcomes = outcomes};
+    for (int i = 0; i < 255; i++)
+        outcomes[i] = (struct outcome)OUTCOME_INIT;
+    Forge__V1__PingRequest request;
+    fill_ping(&request, "x");
+    assert_int_equal(forge_channel_call_async(start.channel, &ping_method, NULL, &request.base, start_many, &start, NULL), FORGE_OK);
+    counter_wait(&keeper.arrived, 255);                        /* the first one and 254 that fill the connection */
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL); /* what the waiting call must not promise the server again */
+    rpc_peer_echo(keeper.held[0]);
+    counter_wait(&keeper.arrived, 256);
+    assert_in_range(keeper.timeout_us, 1, 19700000);
+    for (int i = 1; i < 254; i++)
+        rpc_peer_echo(keeper.held[i]);
+    for (int i = 0; i < 255; i++)
+        counter_wait(&outcomes[i].done, 1);
+    forge_channel_close(start.channel);
+    rpc_peer_stop(peer);
+}
+
 /* ---- interceptor ---- */
 
 static forge_code add_tenant(void *user, const struct forge_method *method, struct forge_interceptor_context *context)
@@ -558,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_call_ignores_a_late_reply),
         cmocka_unit_test(test_call_from_callbacks),
         cmocka_unit_test(test_call_sync_in_a_callback_is_refused),
+        cmocka_unit_test(test_call_that_waited_tells_what_is_left_of_its_deadline),
         cmocka_unit_test(test_interceptor_adds_metadata),
         cmocka_unit_test(test_interceptor_refuses),
     };

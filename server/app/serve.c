@@ -29,9 +29,9 @@
 #include <unistd.h>
 
 enum {
-    FEED_STALE_MS = 1000,      /* caches are bypassed then, and we are not ready */
-    SETTLE_POLL_MS = 20,       /* until the first connection to the database is judged */
-    UNAVAILABLE_POLL_MS = 500, /* the same, once PostgreSQL turned out to be away */
+    FEED_STALE_MS = 1000, /* caches are bypassed then, and we are not ready */
+    STARTING_MS = 2000,   /* this long after the start readiness is looked at often */
+    STARTING_POLL_MS = 5,
     READINESS_POLL_MS = 250,   /* how soon watchers of our health hear of a change */
     CERTIFICATE_QUIET_MS = 200 /* after a change of a file: certificate and key are two files */
 };
@@ -395,25 +395,31 @@ static void drain(struct serve *serve)
         base_log(BASE_LOG_WARNING, "drain timeout is over", base_log_int("calls_left", left));
 }
 
-/* Tells once how the database turned out: OK when it is good, FAILED_PRECONDITION when role or schema are wrong; UNAVAILABLE while unknown.
- */
-static forge_code judge_database(struct serve *serve, struct forge_error *error)
+/* What run() knows of readiness. */
+struct readiness {
+    bool is_ready, was_ever;
+};
+
+/* Looks whether calls are answered: tells it the first time, and wakes who waits for a change (CheckHealth parks under "health").
+ * FAILED_PRECONDITION when the first connection found role, grants or schema wrong; later that only makes us not ready. */
+static forge_code look_at_readiness(struct serve *serve, struct readiness *readiness, struct forge_error *error)
 {
     struct db_pool_status status;
+    const char *reason;
+    bool ready = is_ready(serve, &reason);
     db_pool_get_status(serve->pool, &status);
-    switch (status.state) {
-    case DB_POOL_READY:
+    if (!readiness->was_ever && status.state == DB_POOL_REFUSED)
+        return forge_error_set(error, FORGE_FAILED_PRECONDITION, "%s", status.reason);
+    if (ready && !readiness->was_ever) {
         printf("ready\n");
         fflush(stdout);
         base_log(BASE_LOG_INFO, "ready");
-        return FORGE_OK;
-    case DB_POOL_REFUSED:
-        return forge_error_set(error, FORGE_FAILED_PRECONDITION, "%s", status.reason);
-    case DB_POOL_CONNECTING:
-    case DB_POOL_UNAVAILABLE:
-        return FORGE_UNAVAILABLE;
     }
-    return FORGE_UNAVAILABLE;
+    if (ready != readiness->is_ready)
+        rpc_wake(serve->rpc, "health");
+    readiness->is_ready = ready;
+    readiness->was_ever = readiness->was_ever || ready;
+    return FORGE_OK;
 }
 
 /* True when a signal asks to end. */
@@ -429,33 +435,19 @@ static bool take_signals(struct serve *serve)
     return false;
 }
 
-/* Those who watch our health (ControlService/CheckHealth) wait for this. */
-static void note_readiness(struct serve *serve, bool *was_ready)
-{
-    const char *reason;
-    bool ready = is_ready(serve, &reason);
-    if (ready != *was_ready)
-        rpc_wake(serve->rpc, "health");
-    *was_ready = ready;
-}
-
-/* Waits for signals and changed files; looks at the database more often until it was judged once, then for changes of readiness. */
+/* Waits for signals and changed files, and looks at readiness in between: often while we start, then a few times a second. */
 static forge_code run(struct serve *serve, struct forge_error *error)
 {
-    forge_code database = FORGE_UNAVAILABLE;
-    bool files_changed = false, was_ready = false;
+    struct readiness readiness = {0};
+    bool files_changed = false;
     uint64_t begun_ms = forge_clock_monotonic_ms();
     for (;;) {
         struct pollfd events[] = {{.fd = serve->signals, .events = POLLIN}, {.fd = serve->certificates.fd, .events = POLLIN}};
-        if (database == FORGE_UNAVAILABLE)
-            database = judge_database(serve, error);
-        if (database == FORGE_FAILED_PRECONDITION)
-            return database;
-        note_readiness(serve, &was_ready);
-        int timeout_ms = files_changed ? CERTIFICATE_QUIET_MS : READINESS_POLL_MS;
-        if (database == FORGE_UNAVAILABLE)
-            timeout_ms = forge_clock_monotonic_ms() - begun_ms < FEED_STALE_MS ? SETTLE_POLL_MS : UNAVAILABLE_POLL_MS;
-        int count = poll(events, 2, timeout_ms);
+        forge_code rc = look_at_readiness(serve, &readiness, error);
+        if (rc != FORGE_OK)
+            return rc;
+        bool starting = !readiness.was_ever && forge_clock_monotonic_ms() - begun_ms < STARTING_MS;
+        int count = poll(events, 2, starting ? STARTING_POLL_MS : files_changed ? CERTIFICATE_QUIET_MS : READINESS_POLL_MS);
         if (count > 0 && events[1].revents != 0) {
             app_file_watch_drain(&serve->certificates);
             files_changed = true;

@@ -113,14 +113,15 @@ static forge_code snapshot_keep(struct db_change_feed *feed, const struct db_row
 
 /* --- polls --------------------------------------------------------------------------------------- */
 
-static void position_publish(struct db_change_feed *feed)
+/* The poll counts from its beginning on: what was committed while its answer was on the way is not in it. */
+static void position_publish(struct db_change_feed *feed, uint64_t begun_ms)
 {
     pthread_mutex_lock(&feed->lock);
     feed->position = feed->cluster;
     feed->position.floor_xid = feed->floor;
     feed->connected = true;
     pthread_mutex_unlock(&feed->lock);
-    atomic_store(&feed->last_poll_ms, forge_clock_monotonic_ms());
+    atomic_store(&feed->last_poll_ms, begun_ms);
 }
 
 static forge_code delete_restored(struct db_session *session, struct forge_error *error)
@@ -178,12 +179,13 @@ static forge_code poll_once(struct db_change_feed *feed)
 {
     struct forge_error error = {0};
     struct db_session session;
+    uint64_t begun_ms = forge_clock_monotonic_ms();
     db_session_init(&session, feed->conn, &feed->arena, forge_clock_monotonic_ns() + POLL_MS_MAX * UINT64_C(1000000));
     forge_code rc = feed->snapshot == NULL ? poll_first(feed, &session, &error) : poll_next(feed, &session, &error);
     if (rc == FORGE_OK && forge_arena_has_overflowed(&feed->arena))
         rc = FORGE_RESOURCE_EXHAUSTED; /* some rows were told without their text */
     if (rc == FORGE_OK)
-        position_publish(feed);
+        position_publish(feed, begun_ms);
     db_session_done(&session);
     forge_arena_reset(&feed->arena);
     return rc;

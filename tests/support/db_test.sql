@@ -82,5 +82,8 @@ SELECT pg_terminate_backend(pg_backend_pid());
 -- name: test_change :command
 INSERT INTO changes (change_id, organization_id, kind, object_id, parent_id) VALUES ($1, $2, $3, $4, $5);
 
+-- name: test_lock_changes :command
+LOCK TABLE changes IN ACCESS EXCLUSIVE MODE;
+
 -- name: test_prepared :one
 SELECT count(*) AS prepared, count(*) FILTER (WHERE name LIKE 'test!_%' ESCAPE '!') AS prepared_by_tests FROM pg_prepared_statements;

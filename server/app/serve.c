@@ -159,7 +159,9 @@ static void harden_process(const struct app_config *config)
 {
     struct rlimit files, none = {0};
     if (config->mode == APP_PRODUCTION) { /* a core dump would hold keys and tokens */
+#ifndef __SANITIZE_ADDRESS__              /* LeakSanitizer traces its own process, which this forbids */
         prctl(PR_SET_DUMPABLE, 0);
+#endif
         setrlimit(RLIMIT_CORE, &none);
     }
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {

@@ -119,6 +119,7 @@ void cli_print_markdown(FILE *out)
                  "`$XDG_CONFIG_HOME/promptforge/contexts.yaml` (default `~/.config`): servers and credentials, mode 0600.\n\n"
                  "# ENVIRONMENT\n\n"
                  "- `FORGE_SERVER`, `FORGE_CA`, `FORGE_TOKEN`: as `--server`, `--ca` and `--token`; they win over the context\n"
+                 "- `FORGE_PROJECT`: as `--project`\n"
                  "- `FORGE_OPERATOR_TOKEN`: credential of `organization create`\n");
 }
 

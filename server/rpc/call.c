@@ -74,11 +74,14 @@ static void unlink_from_connection(struct rpc_active *active)
     connection->in_flight--;
 }
 
-/* Everything but the arena, which keeps its first chunk. */
+/* Everything but the arena, which keeps its first chunk, and the end of the error's text, which nobody reads. */
 static void clear(struct rpc_active *active)
 {
+    const size_t text_begin = offsetof(struct rpc_call, error.message), text_end = text_begin + FORGE_ERROR_MESSAGE_MAX;
+    uint8_t *call = (uint8_t *)&active->call;
     forge_arena_reset(&active->arena);
-    memset(&active->call, 0, sizeof active->call);
+    memset(call, 0, text_begin + 1);
+    memset(call + text_end, 0, sizeof active->call - text_end);
     memset(&active->loop, 0, sizeof *active - offsetof(struct rpc_active, loop));
 }
 

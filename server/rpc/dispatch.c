@@ -108,15 +108,13 @@ static forge_code check_draining(struct rpc_active *active)
     return rpc_active_refuse(active, FORGE_UNAVAILABLE, "the server is draining: call another one");
 }
 
-static forge_code check_deadline(struct rpc_active *active)
+/* It counts from the arrival, so it cannot be over yet: dequeuing and waking look at it. */
+static void set_deadline(struct rpc_active *active)
 {
     uint64_t timeout_us = (uint64_t)active->header->timeout_us, most_us = (uint64_t)TIMEOUT_MAX_S * 1000000;
     if (timeout_us == 0)
         timeout_us = (uint64_t)active->rule->timeout_ms * 1000;
     active->call.deadline_ns = active->arrived_ns + (timeout_us < most_us ? timeout_us : most_us) * 1000;
-    if (rpc_active_left_ns(active) > 0)
-        return FORGE_OK;
-    return rpc_active_refuse(active, FORGE_DEADLINE_EXCEEDED, "the deadline was over when the call arrived");
 }
 
 static forge_code check_truncated(struct rpc_active *active, const struct rpc_message *message)
@@ -140,9 +138,10 @@ static forge_code admit(struct rpc_active *active, const struct rpc_message *mes
         code = find_method(active);
     if (code == FORGE_OK)
         code = check_draining(active);
-    if (code == FORGE_OK)
-        code = check_deadline(active);
-    return code == FORGE_OK ? check_truncated(active, message) : code;
+    if (code != FORGE_OK)
+        return code;
+    set_deadline(active);
+    return check_truncated(active, message);
 }
 
 /* --- who calls ------------------------------------------------------------------------------------------------------- */
@@ -291,19 +290,31 @@ static void run_inline(struct rpc_active *active)
         finish_with(active, code);
 }
 
+/* Read once a turn: a clock costs as much as the look-up of a method. */
+static int64_t wall_us(struct rpc_loop *loop)
+{
+    uint64_t now_ms = forge_loop_now_ms(loop->loop);
+    if (loop->wall_read_ms != now_ms || loop->wall_us == 0) {
+        loop->wall_read_ms = now_ms;
+        loop->wall_us = forge_clock_wall_us();
+    }
+    return loop->wall_us;
+}
+
 /* From the credential on: at first, and again after each wait, because the credential may have been revoked meanwhile. */
 static void resume(struct rpc_active *active)
 {
     bool known = false;
     forge_timer_disarm(active->loop->loop, &active->timer);
     active->parked.key = NULL;
-    active->call.now_us = forge_clock_wall_us();
+    active->call.now_us = wall_us(active->loop);
     if (active->connection->closed) {
         rpc_dispatch_drop(active);
         return;
     }
-    forge_code code =
-        rpc_active_left_ns(active) > 0 ? FORGE_OK : rpc_active_refuse(active, FORGE_DEADLINE_EXCEEDED, "the deadline is over");
+    forge_code code = FORGE_OK;
+    if (active->call.woken && rpc_active_left_ns(active) == 0)
+        code = rpc_active_refuse(active, FORGE_DEADLINE_EXCEEDED, "the deadline is over");
     if (code == FORGE_OK)
         code = identify(active, &known);
     if (code == FORGE_OK && !active->call.woken)
@@ -363,6 +374,7 @@ void rpc_dispatch_finish(struct rpc_active *active)
 {
     struct rpc_connection *connection = active->connection;
     struct forge_error *error = &active->call.error;
+    active->finished_ns = forge_clock_monotonic_ns();
     if (connection->closed) {
         rpc_observe_call(active);
         rpc_dispatch_drop(active);

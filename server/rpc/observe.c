@@ -2,7 +2,6 @@
 
 #include "base/log.h"
 #include "rpc/workers.h"
-#include "wire/clock.h"
 
 #include <stdlib.h>
 
@@ -123,7 +122,7 @@ static void log_failure(const struct rpc_active *active, uint64_t duration_ns)
 void rpc_observe_call(const struct rpc_active *active)
 {
     const struct rpc_metrics *metrics = &rpc_active_server(active)->metrics;
-    uint64_t duration_ns = forge_clock_monotonic_ns() - active->arrived_ns;
+    uint64_t duration_ns = active->finished_ns - active->arrived_ns;
     unsigned method = active->method >= 0 ? (unsigned)active->method : UNKNOWN_METHOD;
     base_metric_add(metrics->calls, method, active->code, 1);
     base_metric_observe_ns(metrics->durations, method, 0, duration_ns);

@@ -1,6 +1,5 @@
 #include "rpc/reply.h"
 
-#include "wire/clock.h"
 #include "wire/envelope.h"
 
 #include <string.h>
@@ -159,7 +158,7 @@ bool rpc_reply_send(struct rpc_active *active)
     header.goaway = atomic_load_explicit(&server->draining, memory_order_relaxed);
     header.replayed = active->replayed;
     header.server_instance = text_of(server->instance);
-    header.server_elapsed_us = (int64_t)((forge_clock_monotonic_ns() - active->arrived_ns) / 1000);
+    header.server_elapsed_us = (int64_t)((active->finished_ns - active->arrived_ns) / 1000);
     header.queue_us = (int64_t)(active->queue_ns / 1000);
     struct rpc_reply_room room = {.body_len = forge_envelope_size(&header.base, payload_len),
                                   .stack = active->stack,

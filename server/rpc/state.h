@@ -58,7 +58,7 @@ struct rpc_active {
     size_t stack_len;
     void *tag;
 
-    uint64_t arrived_ns, queued_ns, queue_ns;
+    uint64_t arrived_ns, queued_ns, queue_ns, finished_ns;
     bool handler_ran, replayed, counted_waiting;
     bool is_duplicate; /* of a call in progress: that one may have had an effect */
     bool payload_is_copied;
@@ -102,6 +102,8 @@ struct rpc_loop {
     struct rpc_active *free_calls;
     unsigned free_count;
     struct rpc_connection *connections;
+    uint64_t wall_read_ms; /* when, by the loop's own clock, wall_us was read */
+    int64_t wall_us;
     atomic_size_t in_flight; /* written by this loop only */
 };
 

@@ -29,7 +29,7 @@ struct writer {
     long versions, keys; /* acknowledged */
     struct sample samples[SAMPLE_SLOTS];
     unsigned sample_count;
-    bool failed;
+    atomic_bool failed;
 };
 
 static struct world world;

@@ -29,13 +29,14 @@ struct fault_case {
     const char *name;
     struct fault_settings settings;
     bool resets;
+    bool breaks; /* bad enough that calls must fail: otherwise the case shows nothing */
 };
 static const struct fault_case cases[] = {
     {.name = "latency", .settings = {.latency_ms = 120}},
     {.name = "jitter", .settings = {.latency_ms = 5, .jitter_ms = 60}},
     {.name = "bandwidth", .settings = {.bytes_per_second = 8000}},
-    {.name = "slow close", .settings = {.close_delay_ms = 400}, .resets = false},
-    {.name = "timeout", .settings = {.stall = true}},
+    {.name = "slow close", .settings = {.close_delay_ms = 400}},
+    {.name = "timeout", .settings = {.stall = true}, .breaks = true},
     {.name = "reset", .resets = true},
     {.name = "slicer", .settings = {.slice_bytes = 3}},
     {.name = "limit", .settings = {.limit_bytes = 3000}},
@@ -58,7 +59,7 @@ static struct world world;
 static struct fault_proxy *client_proxy;
 static struct forge_channel *direct; /* past client_proxy */
 static atomic_bool stopping;
-static long versions, keys, tried, late, worst_overrun_ms, worst_recovery_ms, wrong;
+static long versions, keys, tried, failed, late, worst_overrun_ms, worst_recovery_ms, wrong;
 
 static forge_code ping(struct forge_channel *channel, uint32_t timeout_ms, struct forge_error *error)
 {
@@ -179,6 +180,7 @@ static void join_callers(struct caller callers[CALLERS], long *out_ok, long *out
         struct caller *caller = &callers[i];
         pthread_join(caller->thread, NULL);
         tried += caller->calls;
+        failed += caller->calls - caller->ok;
         *out_ok += caller->ok;
         versions += caller->written[FAULT_WRITE_VERSION];
         keys += caller->written[FAULT_WRITE_KEY];
@@ -232,6 +234,7 @@ static void run_case(const char *where, struct fault_proxy *proxy, enum fault_di
     snprintf(address, sizeof address, "localhost:%u", fault_proxy_port(client_proxy));
     struct forge_channel *channel = world_channel_to(&world, address, world.home.session_token);
     assert_true(recover(channel) <= (long)(RECOVERY_MS * fault_time_factor()));
+    long failed_before = failed;
     start_callers(callers, channel, 200);
     misbehave(proxy, direction, fault);
     long recovery_ms = recover(direct);
@@ -245,6 +248,7 @@ static void run_case(const char *where, struct fault_proxy *proxy, enum fault_di
     assert_true(recovery_ms <= (long)(RECOVERY_MS * fault_time_factor()));
     assert_true(channel_ms <= (long)(RECOVERY_MS * fault_time_factor()));
     assert_true(at_rest);
+    assert_true(!fault->breaks || failed > failed_before);
 }
 
 static void report(const char *id, const char *what, const char *bar)
@@ -314,6 +318,7 @@ static void test_stopped_postgresql_ends_calls_in_time(void **state)
     long ok, overrun_ms;
     tried = worst_overrun_ms = worst_recovery_ms = 0;
     assert_true(recover(direct) <= (long)(RECOVERY_MS * fault_time_factor()));
+    long failed_before = failed;
     start_callers(callers, direct, 1000);
     uint64_t until_ms = forge_clock_monotonic_ms() + STOPPED_MS;
     pg_cluster_pause(world.cluster);
@@ -325,6 +330,7 @@ static void test_stopped_postgresql_ends_calls_in_time(void **state)
     fprintf(stderr, "PostgreSQL stopped for %d s: worst overrun %ld ms, %ld bad pings and /readyz, well after %ld ms\n", STOPPED_MS / 1000,
             overrun_ms, bad, recovery_ms);
     wrong += bad;
+    assert_true(failed > failed_before);
     report("5-stop", "PostgreSQL stopped for 30 s", "each call ends within deadline + 100 ms, /readyz 503, Ping OK, well after 5 s");
     assert_true(unready);
     assert_true(recovery_ms <= (long)(RECOVERY_MS * fault_time_factor()));

@@ -547,6 +547,28 @@ static void test_lock_that_the_effect_waits_for(void **state)
     forge_arena_done(&arena);
 }
 
+/* Two of the six workers serve interactive calls alone: writes that hang cannot keep readers out. */
+static void test_workers_kept_for_interactive_calls(void **state)
+{
+    struct rpc_pending *writes[6];
+    char name[32];
+    for (int i = 0; i < 6; i++) {
+        struct forge_uuid id = fresh_id();
+        snprintf(name, sizeof name, "wait class %d", i);
+        writes[i] = send_create(caller, fixture.developer, &id, name, 0);
+    }
+    rpc_gate_wait_inside(&gate, 4);
+    const struct rpc_request list = {.method = "ProjectService/ListProjects", .token = fixture.developer};
+    for (int i = 0; i < 3; i++)
+        rpc_answer_expect(rpc_caller_call(other_caller, &list), FORGE_OK, NULL);
+    for (int i = 0; i < 3; i++)
+        rpc_answer_expect(rpc_caller_call(caller, &list), FORGE_OK, NULL);
+    rpc_gate_wait_inside(&gate, 4);
+    rpc_gate_open(&gate);
+    for (int i = 0; i < 6; i++)
+        rpc_answer_expect(rpc_pending_wait(writes[i]), FORGE_OK, NULL);
+}
+
 enum { IDS = 60, COPIES = 4 };
 
 /* Each request several times at once over two servers: one effect each, one reply for all. */
@@ -658,6 +680,7 @@ int main(void)
         TEST(test_duplicate_of_a_closed_connection),
         TEST(test_duplicate_on_another_server),
         TEST(test_lock_that_the_effect_waits_for),
+        TEST(test_workers_kept_for_interactive_calls),
         TEST(test_triplicates_everywhere),
         TEST(test_connection_cut_at_every_message),
     };

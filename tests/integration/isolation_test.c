@@ -1,0 +1,452 @@
+/* Who may see what: every method of the server, called by its own organization, by another one, without a credential, with a revoked key
+ * and with a key bound to another project, each before and after the server has the credential in its cache. Nothing of the first
+ * organization may show in what the others are answered, and nothing of it may change. A method that is added needs a row here. */
+#include "support/world.h"
+#include "wire/json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define CONTROL "forge.v1.ControlService/"
+#define ORGANIZATION "forge.v1.OrganizationService/"
+#define PROJECT "forge.v1.ProjectService/"
+#define PROMPT "forge.v1.PromptService/"
+#define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
+
+/* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
+enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
+
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, all of the organization at home; $n a new
+ * number. */
+static const struct row {
+    const char *method, *request;
+    enum need need;
+    forge_code foreign, bound; /* what the other organization and the key of another project get */
+} rows[] = {
+    {CONTROL "Ping", "{}", PUBLIC, FORGE_OK, FORGE_OK},
+    {CONTROL "CheckHealth", "{}", PUBLIC, FORGE_OK, FORGE_OK},
+    {CONTROL "Reflect", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {CONTROL "CancelCall", "{\"request_id\": \"$q\"}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "CreateOrganization",
+     "{\"name\": \"Third $n\", \"admin_email\": \"admin$n@third.example\", \"admin_password\": \"long enough $n\"}", OPERATOR,
+     FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "GetOrganization", "{\"id\": \"$o\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "GetOrganization", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "Login", "{\"email\": \"nobody$n@home.example\", \"password\": \"guess $n\"}", PUBLIC, FORGE_UNAUTHENTICATED,
+     FORGE_UNAUTHENTICATED},
+    {ORGANIZATION "Logout", "{}", SESSION, FORGE_OK, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "CreateApiKey", "{\"name\": \"key $n\", \"scopes\": [\"SCOPE_READ\"], \"project_id\": \"$p\"}", SESSION, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "RevokeApiKey", "{\"id\": \"$k\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROJECT "CreateProject", "{\"name\": \"Project $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
+    {PROJECT "GetProject", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROJECT "GetProject", "{\"name\": \"Private\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROJECT "ListProjects", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {PROMPT "CreatePrompt", "{\"project_id\": \"$p\", \"name\": \"new $n\", \"content\": \"x\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {PROMPT "GetPrompt", "{\"id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPrompt", "{\"id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPrompt", "{\"project_id\": \"$p\", \"name\": \"secret\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"y $n {{name}}\", \"make_current\": true}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_NOT_FOUND},
+    {PROMPT "ListPromptVersions", "{\"prompt_id\": \"$q\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "RenderPrompt",
+     "{\"prompt\": {\"project_id\": \"$p\", \"name\": \"secret\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+};
+enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
+
+static struct world world;
+static struct forge_arena arena;
+/* At home: a project and a prompt in it whose names and content stand nowhere else, and a key. */
+static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE];
+static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
+static unsigned fresh_number;
+
+/* ---- calls ---- */
+
+static char *fill_in(const char *template)
+{
+    char *text = forge_arena_strdup(&arena, "");
+    for (const char *at = template; *at; at++) {
+        char letter[2] = {*at, 0}, number[16];
+        const char *part = letter;
+        if (*at == '$') {
+            snprintf(number, sizeof number, "%u", fresh_number);
+            switch (*++at) {
+            case 'o':
+                part = world.home.organization_id;
+                break;
+            case 'p':
+                part = project_id;
+                break;
+            case 'q':
+                part = prompt_id;
+                break;
+            case 'k':
+                part = key_id;
+                break;
+            case 'n':
+                part = number;
+                break;
+            default:
+                fail_msg("$%c in %s", *at, template);
+            }
+        }
+        text = forge_arena_printf(&arena, "%s%s", text, part);
+    }
+    fresh_number++;
+    return text;
+}
+
+/* What of home stands in this text and not in the request? NULL: nothing. */
+static const char *leak_in(const char *text, const char *request)
+{
+    const char *const secrets[] = {world.home.organization_id,
+                                   project_id,
+                                   prompt_id,
+                                   key_id,
+                                   world.home.project_id,
+                                   world.home.prompt_id,
+                                   world.home.email,
+                                   "Private",
+                                   "PLUTONIUM",
+                                   "Organization home",
+                                   "Confidential"};
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
+        if (strstr(text, secrets[i]) && !strstr(request, secrets[i]))
+            return secrets[i];
+    return NULL;
+}
+
+/* Calls and expects the code; with watch nothing of home in the answer. */
+static void expect(struct forge_channel *channel, const struct row *row, forge_code expected, bool watch, const char *who)
+{
+    const struct forge_method *method = forge_method_find(row->method);
+    const struct forge_json_options options = {.with_defaults = false};
+    struct forge_error error = {0};
+    ProtobufCMessage *request, *reply = NULL;
+    char *json = fill_in(row->request);
+    assert_non_null(method);
+    world_check(&world, row->method, forge_json_to_message(json, strlen(json), method->input, &arena, &request, &error), &error);
+    forge_code code = forge_channel_call(channel, method, NULL, request, &reply, &error);
+    if (code != expected)
+        fail_msg("%s %s, %s: %s \"%s\", not %s", row->method, json, who, forge_code_name(code), error.message, forge_code_name(expected));
+    const char *text = reply ? forge_json_from_message(reply, &options, &arena) : error.message, *leak = NULL;
+    assert_non_null(text);
+    if (watch)
+        leak = leak_in(text, json);
+    for (const struct forge_violation *violation = error.violations; watch && !leak && violation; violation = violation->next)
+        leak = leak_in(violation->description, json);
+    if (leak)
+        fail_msg("%s, %s: \"%s\" leaks in %s", row->method, who, leak, text);
+    if (reply)
+        protobuf_c_message_free_unpacked(reply, NULL);
+    forge_error_free(&error);
+    forge_arena_reset(&arena);
+}
+
+/* ---- credentials ---- */
+
+static void new_key(struct forge_channel *admin, const char *project, char out_id[WORLD_ID_SIZE], char out_token[WORLD_TOKEN_SIZE])
+{
+    Forge__V1__CreateApiKeyRequest request = FORGE__V1__CREATE_API_KEY_REQUEST__INIT;
+    Forge__V1__Scope scope = FORGE__V1__SCOPE__SCOPE_ADMIN;
+    Forge__V1__ApiKey *key;
+    struct forge_error error = {0};
+    request.name = TEXT("isolation");
+    request.scopes = &scope;
+    request.n_scopes = 1;
+    if (project)
+        request.project_id = TEXT(project);
+    world_check(&world, "CreateApiKey", forge_organization_create_api_key(admin, NULL, &request, &key, &error), &error);
+    snprintf(out_id, WORLD_ID_SIZE, "%s", key->id);
+    snprintf(out_token, WORLD_TOKEN_SIZE, "%s", key->token);
+    forge__v1__api_key__free_unpacked(key, NULL);
+}
+
+static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
+{
+    Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
+    Forge__V1__LoginResponse *session;
+    struct forge_error error = {0};
+    struct forge_channel *channel = world_channel(&world, 0, NULL);
+    request.email = TEXT(tenant->email);
+    request.password = TEXT(tenant->password);
+    world_check(&world, "Login", forge_organization_login(channel, NULL, &request, &session, &error), &error);
+    snprintf(out_token, WORLD_TOKEN_SIZE, "%s", session->token);
+    forge__v1__login_response__free_unpacked(session, NULL);
+    forge_channel_close(channel);
+}
+
+/* A channel with a credential that the server has not seen yet; home: of the organization at home. */
+static struct forge_channel *fresh_channel(const struct row *row, bool home)
+{
+    const struct world_tenant *tenant = home ? &world.home : &world.foreign;
+    char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
+    if (row->need == OPERATOR && home)
+        return world_channel(&world, 0, world.operator_token);
+    if (row->need == SESSION) {
+        new_session(tenant, token);
+        return world_channel(&world, 0, token);
+    }
+    struct forge_channel *admin = world_channel(&world, 0, tenant->session_token);
+    new_key(admin, NULL, id, token);
+    forge_channel_close(admin);
+    return world_channel(&world, 0, token);
+}
+
+/* The first call may find the credential unknown, later ones know it. Logout ends it. */
+static unsigned times(const struct row *row)
+{
+    return row->need == PUBLIC || strcmp(row->method, ORGANIZATION "Logout") == 0 ? 1 : 3;
+}
+
+/* ---- setting up ---- */
+
+static int open_world(void **state)
+{
+    const struct world_options options = {.servers = 2};
+    Forge__V1__CreateProjectRequest request = FORGE__V1__CREATE_PROJECT_REQUEST__INIT;
+    Forge__V1__Project *project;
+    struct forge_error error = {0};
+    char token[WORLD_TOKEN_SIZE];
+    world_open(&world, &options);
+    forge_arena_init(&arena, 1 << 20, NULL);
+    struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
+    request.name = TEXT("Private");
+    request.description = TEXT("Confidential");
+    world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
+    snprintf(project_id, sizeof project_id, "%s", project->id);
+    forge__v1__project__free_unpacked(project, NULL);
+    struct world_tenant in_private = world.home;
+    memcpy(in_private.project_id, project_id, sizeof project_id);
+    world_create_prompt(&world, admin, &in_private, "secret", "PLUTONIUM {{name}}", prompt_id);
+    new_key(admin, project_id, key_id, token);
+    request.name = TEXT("Other");
+    request.description = TEXT("");
+    world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
+    snprintf(other_project_id, sizeof other_project_id, "%s", project->id);
+    forge__v1__project__free_unpacked(project, NULL);
+    forge_channel_close(admin);
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    forge_arena_done(&arena);
+    world_close(&world);
+    return 0;
+}
+
+/* Everything of home that a stranger could have changed. */
+static int64_t state_of_home(void)
+{
+    const char *id = world.home.organization_id;
+    return world_number(
+        &world,
+        "SELECT hashtext((SELECT string_agg(p::text, ',' ORDER BY p.id) FROM projects p WHERE organization_id = '%s') || "
+        "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM prompts p WHERE organization_id = '%s') || "
+        "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
+        "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
+        "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
+        id, id, id, id, id, key_id);
+}
+
+/* ---- tests ---- */
+
+static bool has_row(const char *method)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (strcmp(rows[i].method, method) == 0)
+            return true;
+    return false;
+}
+
+/* The server tells which methods it has; each of them stands above. */
+static void test_every_method_has_a_row(void **state)
+{
+    struct forge_channel *channel = world_channel(&world, 0, world.home.session_token);
+    unsigned implemented = 0;
+    for (size_t i = 0; forge_method_at(i); i++) {
+        const struct forge_method *method = forge_method_at(i);
+        struct forge_error error = {0};
+        ProtobufCMessage *request, *reply = NULL;
+        if (has_row(method->name)) {
+            implemented++;
+            continue;
+        }
+        assert_int_equal(forge_json_to_message("{}", 2, method->input, &arena, &request, &error), FORGE_OK);
+        if (forge_channel_call(channel, method, NULL, request, &reply, &error) != FORGE_UNIMPLEMENTED)
+            fail_msg("%s is served and has no row in this test", method->name);
+        forge_error_free(&error);
+        forge_arena_reset(&arena);
+    }
+    assert_true(implemented > 0);
+    forge_channel_close(channel);
+}
+
+static void test_other_organization(void **state)
+{
+    int64_t before = state_of_home();
+    for (int i = 0; i < ROWS; i++) {
+        struct forge_channel *channel = fresh_channel(&rows[i], false);
+        for (unsigned time = 0; time < times(&rows[i]); time++)
+            expect(channel, &rows[i], rows[i].foreign, true, time ? "another organization, known" : "another organization, new");
+        forge_channel_close(channel);
+    }
+    assert_int_equal(state_of_home(), before);
+}
+
+static void test_no_credential(void **state)
+{
+    struct forge_channel *channel = world_channel(&world, 0, NULL);
+    int64_t before = state_of_home();
+    for (int i = 0; i < ROWS; i++)
+        for (int time = 0; time < 2; time++)
+            expect(channel, &rows[i], rows[i].need == PUBLIC ? rows[i].foreign : FORGE_UNAUTHENTICATED, true, "without a credential");
+    assert_int_equal(state_of_home(), before);
+    forge_channel_close(channel);
+}
+
+static void test_key_of_another_project(void **state)
+{
+    struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
+    int64_t before = state_of_home();
+    for (int i = 0; i < ROWS; i++) {
+        /* What every member of the organization may know of it. */
+        bool own = strcmp(rows[i].method, ORGANIZATION "GetOrganization") == 0 || strcmp(rows[i].method, ORGANIZATION "WhoAmI") == 0 ||
+                   strcmp(rows[i].method, PROJECT "ListProjects") == 0;
+        char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
+        new_key(admin, other_project_id, id, token);
+        struct forge_channel *channel = world_channel(&world, 0, token);
+        for (int time = 0; time < 3; time++)
+            expect(channel, &rows[i], rows[i].bound, !own, time ? "a key of another project, known" : "a key of another project, new");
+        forge_channel_close(channel);
+    }
+    assert_int_equal(state_of_home(), before);
+    forge_channel_close(admin);
+}
+
+/* ListProjects shows a bound key its own project and no other. */
+static void test_list_of_a_bound_key(void **state)
+{
+    struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
+    Forge__V1__ListProjectsRequest request = FORGE__V1__LIST_PROJECTS_REQUEST__INIT;
+    Forge__V1__ListProjectsResponse *list;
+    struct forge_error error = {0};
+    char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
+    new_key(admin, other_project_id, id, token);
+    struct forge_channel *channel = world_channel(&world, 0, token);
+    for (int time = 0; time < 2; time++) {
+        world_check(&world, "ListProjects", forge_project_list(channel, NULL, &request, &list, &error), &error);
+        assert_int_equal(list->n_projects, 1);
+        assert_string_equal(list->projects[0]->id, other_project_id);
+        forge__v1__list_projects_response__free_unpacked(list, NULL);
+    }
+    forge_channel_close(channel);
+    forge_channel_close(admin);
+}
+
+/* A page token of one organization is worth nothing in another. */
+static void test_page_token_of_another_organization(void **state)
+{
+    struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
+    struct forge_channel *stranger = world_channel(&world, 0, world.foreign.session_token);
+    Forge__V1__ListProjectsRequest request = FORGE__V1__LIST_PROJECTS_REQUEST__INIT;
+    Forge__V1__ListProjectsResponse *list, *none = NULL;
+    struct forge_error error = {0};
+    request.page_size = 1;
+    world_check(&world, "ListProjects", forge_project_list(admin, NULL, &request, &list, &error), &error);
+    request.page_token = list->next_page_token;
+    assert_true(strlen(request.page_token) > 0);
+    assert_int_equal(forge_project_list(stranger, NULL, &request, &none, &error), FORGE_INVALID_ARGUMENT);
+    assert_int_equal(error.violation_count, 1);
+    assert_string_equal(error.violations->field, "page_token");
+    forge_error_free(&error);
+    forge__v1__list_projects_response__free_unpacked(list, NULL);
+    forge_channel_close(stranger);
+    forge_channel_close(admin);
+}
+
+static void revoke(struct forge_channel *admin, const char *id)
+{
+    Forge__V1__RevokeApiKeyRequest request = FORGE__V1__REVOKE_API_KEY_REQUEST__INIT;
+    Forge__V1__ApiKey *key;
+    struct forge_error error = {0};
+    request.id = TEXT(id);
+    world_check(&world, "RevokeApiKey", forge_organization_revoke_api_key(admin, NULL, &request, &key, &error), &error);
+    forge__v1__api_key__free_unpacked(key, NULL);
+}
+
+/* Keys that the first server has never seen, and keys that it knows well and that are revoked on the second one. */
+static void test_revoked_keys(void **state)
+{
+    static char tokens[2][ROWS][WORLD_TOKEN_SIZE], ids[2][ROWS][WORLD_ID_SIZE];
+    const struct row who_am_i = {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK};
+    struct forge_channel *admin = world_channel(&world, 1, world.home.session_token);
+    int64_t before = state_of_home();
+    for (int known = 0; known < 2; known++)
+        for (int i = 0; i < ROWS; i++)
+            new_key(admin, NULL, ids[known][i], tokens[known][i]);
+    for (int i = 0; i < ROWS; i++) {
+        struct forge_channel *channel = world_channel(&world, 0, tokens[1][i]);
+        for (int time = 0; time < 3; time++)
+            expect(channel, &who_am_i, FORGE_OK, false, "a key before it is revoked");
+        forge_channel_close(channel);
+    }
+    for (int known = 0; known < 2; known++)
+        for (int i = 0; i < ROWS; i++)
+            revoke(admin, ids[known][i]);
+    world_sleep_ms(REVOKED_WITHIN_MS); /* what is promised: within a second on every server */
+    for (int known = 0; known < 2; known++)
+        for (int i = 0; i < ROWS; i++) {
+            struct forge_channel *channel = world_channel(&world, 0, tokens[known][i]);
+            for (int time = 0; time < 2; time++)
+                expect(channel, &rows[i], rows[i].need == PUBLIC ? rows[i].foreign : FORGE_UNAUTHENTICATED, true,
+                       known ? "a revoked key that was known" : "a revoked key that was never used");
+            forge_channel_close(channel);
+        }
+    assert_int_equal(state_of_home(), before);
+    forge_channel_close(admin);
+}
+
+/* Last, because it changes things: the same requests succeed where they belong, so that a refusal above is one of the caller. */
+static void test_own_organization(void **state)
+{
+    for (int i = 0; i < ROWS; i++) {
+        struct forge_channel *channel = fresh_channel(&rows[i], true);
+        bool fails = strcmp(rows[i].method, ORGANIZATION "Login") == 0; /* nobody knows this e-mail */
+        bool incomplete = strstr(rows[i].request, "\"prompt\": {\"id\": \"$q\"}}") != NULL;
+        for (unsigned time = 0; time < times(&rows[i]); time++)
+            expect(channel, &rows[i],
+                   fails        ? FORGE_UNAUTHENTICATED
+                   : incomplete ? FORGE_INVALID_ARGUMENT
+                                : FORGE_OK,
+                   false, time ? "the own organization, known" : "the own organization, new");
+        forge_channel_close(channel);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_method_has_a_row), cmocka_unit_test(test_other_organization),
+        cmocka_unit_test(test_no_credential),          cmocka_unit_test(test_key_of_another_project),
+        cmocka_unit_test(test_list_of_a_bound_key),    cmocka_unit_test(test_page_token_of_another_organization),
+        cmocka_unit_test(test_revoked_keys),           cmocka_unit_test(test_own_organization),
+    };
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}

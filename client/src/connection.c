@@ -122,8 +122,8 @@ static void on_identity_timer(struct forge_loop *loop, struct forge_timer *timer
 static void take_limits(struct forge__connection *connection, const struct forge__reply *reply)
 {
     struct forge__shard *shard = connection->shard;
-    Forge__V1__WhoAmIResponse *limits =
-        forge__v1__who_am_iresponse__unpack(forge_arena_allocator(&shard->arena), reply->payload_size, reply->payload);
+    const Forge__V1__WhoAmIResponse *limits =
+        forge__message_read(&forge__v1__who_am_iresponse__descriptor, reply->payload, reply->payload_size, &shard->arena);
     connection->calls_max = FORGE__CONNECTION_CALLS_MAX;
     if (limits && limits->calls_in_flight_max > 2 && limits->calls_in_flight_max - 2 < FORGE__CONNECTION_CALLS_MAX)
         connection->calls_max = (unsigned)limits->calls_in_flight_max - 2;

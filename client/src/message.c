@@ -11,7 +11,8 @@
 enum {
     NS_PER_US = 1000,
     DECODED_FACTOR = 64, /* decoded bytes per packed byte of a reply: an ItemVerdict of 4 bytes takes 88 */
-    DECODED_SPARE = 64 << 10
+    DECODED_SPARE = 64 << 10,
+    DEPTH_MAX = 16
 };
 
 static char empty_text[] = "";
@@ -160,8 +161,21 @@ forge_code forge__message_send_own(struct forge_link *link, const uint8_t stack[
 
 /* ---- replies ---- */
 
-/* Replies are not checked against the descriptors like requests: a newer server may send fields and enum values that this library does not
- * know. What a reply may cost is bounded. */
+/* Replies are checked like requests before protobuf-c sees them, only that a newer server may send fields and enum values that this
+ * library does not know. What a reply may cost is bounded. */
+static forge_code check(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t size, struct forge_arena *arena)
+{
+    const struct forge_message_limits limits = {
+        .decoded_max = size * DECODED_FACTOR + DECODED_SPARE, .depth_max = DEPTH_MAX, .unknown_max = size, .open_enums = true};
+    struct forge_error unused = {.code = FORGE_OK};
+    return forge_message_check(type, bytes, size, &limits, arena, &unused);
+}
+
+const void *forge__message_read(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t size, struct forge_arena *arena)
+{
+    return check(type, bytes, size, arena) == FORGE_OK ? protobuf_c_message_unpack(type, forge_arena_allocator(arena), size, bytes) : NULL;
+}
+
 struct capped {
     size_t left;
 };
@@ -196,11 +210,11 @@ forge_code forge__message_parse_reply(const struct forge_frame *frame, struct fo
     struct forge_error cause = {.code = FORGE_OK};
     if (forge_envelope_parse(frame->body, frame->body_len, FORGE_ENVELOPE_HEADER_MAX, &envelope, &cause) != FORGE_OK)
         return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed reply: %s", cause.message);
-    ProtobufCMessage *header =
-        protobuf_c_message_unpack(&forge__v1__reply_header__descriptor, forge_arena_allocator(arena), envelope.header_len, envelope.header);
+    const Forge__V1__ReplyHeader *header =
+        forge__message_read(&forge__v1__reply_header__descriptor, envelope.header, envelope.header_len, arena);
     if (!header)
         return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed reply: its header cannot be read");
-    out->header = (const Forge__V1__ReplyHeader *)header;
+    out->header = header;
     out->payload = envelope.payload;
     out->payload_size = envelope.payload_len;
     return FORGE_OK;
@@ -217,7 +231,7 @@ forge_code forge__message_unpack(const struct forge__call *call, const struct fo
 {
     const ProtobufCMessageDescriptor *type = call->method->output;
     ProtobufCMessage *message = NULL;
-    if (reply->payload_size <= call->reply_bytes_max)
+    if (reply->payload_size <= call->reply_bytes_max && check(type, reply->payload, reply->payload_size, &call->shard->arena) == FORGE_OK)
         message = unpack_capped(type, reply->payload, reply->payload_size);
     if (message) {
         *out = message;

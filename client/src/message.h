@@ -21,6 +21,8 @@ struct forge__reply {
     const uint8_t *payload;               /* in the frame */
     size_t payload_size;
 };
+/* Checks and unpacks a message of the server into the arena; NULL for one that is malformed. */
+const void *forge__message_read(const ProtobufCMessageDescriptor *type, const uint8_t *bytes, size_t size, struct forge_arena *arena);
 /* INTERNAL for bytes that are no reply. */
 forge_code forge__message_parse_reply(const struct forge_frame *frame, struct forge_arena *arena, struct forge__reply *out,
                                       struct forge_error *error) FORGE_MUST_CHECK;

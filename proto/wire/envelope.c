@@ -319,7 +319,7 @@ static void check_text(struct check *check, const struct frame *frame, const uin
 static void check_enum(struct check *check, const struct frame *frame, uint64_t value)
 {
     const ProtobufCEnumDescriptor *type = frame->field->descriptor;
-    if (!protobuf_c_enum_descriptor_get_value(type, (int)(uint32_t)value)) {
+    if (!check->limits->open_enums && !protobuf_c_enum_descriptor_get_value(type, (int)(uint32_t)value)) {
         char what[96];
         snprintf(what, sizeof what, "%d is not a value of %.64s", (int)(uint32_t)value, type->short_name);
         fault(check, frame, what);

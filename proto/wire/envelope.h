@@ -7,6 +7,7 @@
 #include "wire/status.h"
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,10 +37,11 @@ struct forge_message_limits {
     size_t decoded_max; /* bytes the decoded message may need (estimated from the wire before anything is allocated) */
     unsigned depth_max; /* nested messages */
     size_t unknown_max; /* bytes of fields that the descriptor does not know */
+    bool open_enums;    /* enum values that the descriptor does not know are allowed: replies of newer servers */
 };
 
 /* Walks the wire bytes of a message by its descriptor before anything is allocated: well-formed, depth, estimated
- * decoded size, unknown field bytes; strings are UTF-8 without NUL; closed enums hold known values; no
+ * decoded size, unknown field bytes; strings are UTF-8 without NUL; enums hold known values; no
  * message field that is not repeated comes twice (protobuf-c 1.4.1 corrupts memory when it merges them). protobuf-c checks
  * none of these and cannot see an embedded NUL after unpacking. Errors: INVALID_ARGUMENT with the field path as a
  * violation (text and enum faults) or as message; RESOURCE_EXHAUSTED over decoded_max. */

@@ -24,6 +24,7 @@ struct login {
     struct forge_uuid organization_id, user_id;
 };
 
+/* Both flights also for an e-mail that nobody has, so that the time of the answer does not tell. */
 static forge_code login_find(struct rpc_call *call, struct login *login)
 {
     struct db_row row;
@@ -31,10 +32,12 @@ static forge_code login_find(struct rpc_call *call, struct login *login)
     struct db_stmt *find = db_stmt(call->db, SQL_LOGIN_FIND);
     db_bind_text(find, login->email);
     forge_code rc = db_run_optional(find, &row, &known, &call->error);
-    if (rc != FORGE_OK || !known)
+    if (rc != FORGE_OK)
         return rc;
-    db_row_uuid(&row, "organization_id", &login->organization_id);
-    db_row_uuid(&row, "user_id", &login->user_id);
+    if (known) {
+        db_row_uuid(&row, "organization_id", &login->organization_id);
+        db_row_uuid(&row, "user_id", &login->user_id);
+    }
     db_session_bind_tenant(call->db, &login->organization_id);
     struct db_stmt *user = db_stmt(call->db, SQL_LOGIN_USER);
     db_bind_uuid(user, &login->organization_id);

@@ -183,7 +183,8 @@ CREATE TABLE prompt_versions (
     CONSTRAINT valid_version CHECK (version >= 1),
     CONSTRAINT valid_content_hash CHECK (octet_length(content_hash) = 32)
 );
-CREATE UNIQUE INDEX ix_prompt_versions_content_hash ON prompt_versions (organization_id, prompt_id, content_hash);
+-- The hash before the prompt: led by the prompt, the planner takes it for the primary key and walks all versions to find one.
+CREATE UNIQUE INDEX ix_prompt_versions_content_hash ON prompt_versions (organization_id, content_hash, prompt_id);
 
 -- Exactly once, audit -----------------------------------------------------------------------------
 

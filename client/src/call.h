@@ -62,7 +62,7 @@ struct forge__call {
     bool is_fresh; /* started in this turn of the loop: its clock need not be read again */
     bool is_sync;
     bool fail_fast;
-    bool outcome_unknown; /* an attempt was handed over and never answered */
+    bool outcome_unknown; /* an attempt was handed over, and no answer says that it had no effect */
     const struct forge_method *method;
     forge_call_done done;
     void *user;

@@ -409,12 +409,20 @@ static void back_off(struct forge__shard *shard, struct forge__call *call, uint3
     wake_by(shard, call->retry_at_ms);
 }
 
+/* May the attempt have had an effect? Every other answer than these two says that it had none (proto/README.md, Exactly once). */
+static bool may_have_happened(const struct forge__attempt *attempt)
+{
+    if (attempt->end == FORGE__ATTEMPT_ANSWERED)
+        return !attempt->not_executed && (attempt->code == FORGE_UNAVAILABLE || attempt->code == FORGE_DEADLINE_EXCEEDED);
+    return attempt->end == FORGE__ATTEMPT_LINK_LOST;
+}
+
 void forge__shard_attempt_failed(struct forge__shard *shard, struct forge__call *call, const struct forge__attempt *attempt,
                                  struct forge_error *error, const struct forge_reply_info *info)
 {
     struct forge__retry_budget *budget = &shard->channel->budget;
     struct forge__retry_verdict verdict = forge__retry_judge(attempt);
-    call->outcome_unknown |= attempt->end == FORGE__ATTEMPT_LINK_LOST;
+    call->outcome_unknown |= may_have_happened(attempt);
     if (verdict.costs_token)
         forge__retry_budget_charge(budget);
     bool retry = verdict.retry && !shard->is_closing && (!verdict.needs_budget || forge__retry_budget_has_tokens(budget));

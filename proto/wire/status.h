@@ -60,7 +60,7 @@ struct forge_error {
     char reason[FORGE_ERROR_REASON_MAX]; /* stable name of the cause for programs, e.g. "CALL_IN_PROGRESS"; "" = the code says it all */
     uint32_t retry_after_ms;             /* 0 = none given */
     bool not_executed;                   /* the operation certainly had no effect */
-    bool outcome_unknown;                /* client side: handed over and not answered; it may have happened */
+    bool outcome_unknown;                /* client side: it may have happened, nobody knows */
     unsigned violation_count;
     struct forge_violation *violations; /* in the order they were found */
 };

@@ -105,12 +105,35 @@ static void test_error_has_the_reason_of_the_server(void **state)
     rpc_peer_stop(peer);
 }
 
+static void answer_that_tells_nothing(struct rpc_peer_call *call, void *user)
+{
+    const Forge__V1__Code *code = user;
+    rpc_peer_fail(call, *code, "the database was lost while committing");
+}
+
+/* UNAVAILABLE and DEADLINE_EXCEEDED without not_executed: the write may be there, and the caller must hear that. */
+static void test_answer_that_leaves_the_outcome_unknown(void **state)
+{
+    Forge__V1__Code codes[] = {FORGE__V1__CODE__CODE_UNAVAILABLE, FORGE__V1__CODE__CODE_DEADLINE_EXCEEDED, FORGE__V1__CODE__CODE_ABORTED};
+    for (int i = 0; i < 3; i++) {
+        struct rpc_peer *peer = start_peer(answer_that_tells_nothing, &codes[i]);
+        struct forge_channel *channel = open_channel(rpc_peer_address(peer));
+        const struct forge_call_options options = {.timeout_ms = 1000};
+        struct forge_error error;
+        assert_int_equal(ping_with(channel, &login_method, &options, NULL, &error), codes[i]);
+        assert_int_equal(error.outcome_unknown, codes[i] != FORGE__V1__CODE__CODE_ABORTED);
+        assert_false(error.not_executed);
+        forge_channel_close(channel);
+        rpc_peer_stop(peer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reply_with_a_message_given_twice),        cmocka_unit_test(test_reply_with_text_that_is_none),
         cmocka_unit_test(test_reply_header_with_a_message_given_twice), cmocka_unit_test(test_reply_of_a_newer_server),
-        cmocka_unit_test(test_error_has_the_reason_of_the_server),
+        cmocka_unit_test(test_error_has_the_reason_of_the_server),      cmocka_unit_test(test_answer_that_leaves_the_outcome_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* bench_client ADDRESS CA_FILE ping|get_prompt CHANNELS IN_FLIGHT SECONDS: closed loop over libforge, IN_FLIGHT calls on each channel.
- * get_prompt reads FORGE_TOKEN, FORGE_BENCH_PROJECT and FORGE_BENCH_PROMPT from the environment. Prints one JSON object:
+/* bench_client ADDRESS CA_FILE ping|get_prompt CONNECTIONS IN_FLIGHT SECONDS: closed loop over libforge, one channel with so many
+ * connections, IN_FLIGHT calls for each of them. Reads FORGE_TOKEN (a connection takes 64 calls only after a verified credential) and, for
+ * get_prompt, FORGE_BENCH_PROJECT and FORGE_BENCH_PROMPT from the environment. Prints one JSON object:
  * {"calls_per_second":..,"p50_us":..,"p99_us":..}. The twin of peers/grpc/client.cc: same loop, same payload, same arithmetic. */
 #include "forge/forge.h"
 
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SAMPLES_MAX = 8000000, REPLY_BYTES = 1024, WARM_UP_MS = 500, END_MS = 200, CHANNELS_MAX = 1024 };
+enum { SAMPLES_MAX = 8000000, REPLY_BYTES = 1024, WARM_UP_MS = 500, END_MS = 200, CONNECTIONS_MAX = 64 };
 
 struct slot {
     struct forge_channel *channel;
@@ -74,9 +75,10 @@ static void start(struct slot *slot)
         fail("start", code, &error);
 }
 
-static struct forge_channel *connect_to(const char *address, const char *ca_file)
+static struct forge_channel *connect_to(const char *address, const char *ca_file, unsigned connections)
 {
-    struct forge_channel_options options = {.addresses = address, .ca_file = ca_file, .token = fetches ? getenv("FORGE_TOKEN") : NULL};
+    struct forge_channel_options options = {
+        .addresses = address, .ca_file = ca_file, .token = getenv("FORGE_TOKEN"), .connections_per_address = connections};
     struct forge_channel *channel = NULL;
     struct forge_error error = {0};
     forge_code code = forge_channel_open(&options, &channel, &error);
@@ -119,34 +121,30 @@ static int measure(double seconds)
 
 int main(int argc, char **argv)
 {
-    int channels = argc == 7 ? atoi(argv[4]) : 0, in_flight = argc == 7 ? atoi(argv[5]) : 0;
+    int connections = argc == 7 ? atoi(argv[4]) : 0, in_flight = argc == 7 ? atoi(argv[5]) : 0;
     double seconds = argc == 7 ? atof(argv[6]) : 0;
     fetches = argc == 7 && strcmp(argv[3], "get_prompt") == 0;
-    if (channels < 1 || channels > CHANNELS_MAX || in_flight < 1 || seconds <= 0 || (!fetches && strcmp(argv[3], "ping") != 0)) {
-        fprintf(stderr, "usage: bench_client ADDRESS CA_FILE ping|get_prompt CHANNELS IN_FLIGHT SECONDS\n");
+    if (connections < 1 || connections > CONNECTIONS_MAX || in_flight < 1 || seconds <= 0 || (!fetches && strcmp(argv[3], "ping") != 0)) {
+        fprintf(stderr, "usage: bench_client ADDRESS CA_FILE ping|get_prompt CONNECTIONS IN_FLIGHT SECONDS\n");
         return 2;
     }
     ping.reply_bytes = REPLY_BYTES;
     fetch.project_id = getenv("FORGE_BENCH_PROJECT");
     fetch.name = getenv("FORGE_BENCH_PROMPT");
-    if (fetches && (!getenv("FORGE_TOKEN") || !fetch.project_id || !fetch.name)) {
-        fprintf(stderr, "bench_client: get_prompt needs FORGE_TOKEN, FORGE_BENCH_PROJECT and FORGE_BENCH_PROMPT\n");
+    if (!getenv("FORGE_TOKEN") || (fetches && (!fetch.project_id || !fetch.name))) {
+        fprintf(stderr, "bench_client: needs FORGE_TOKEN, for get_prompt also FORGE_BENCH_PROJECT and FORGE_BENCH_PROMPT\n");
         return 2;
     }
-    struct forge_channel **open = calloc((size_t)channels, sizeof(struct forge_channel *));
-    struct slot *slots = calloc((size_t)channels * (size_t)in_flight, sizeof *slots);
-    if (!open || !slots)
+    struct slot *slots = calloc((size_t)connections * (size_t)in_flight, sizeof *slots);
+    if (!slots)
         return 1;
-    for (int i = 0; i < channels; i++)
-        open[i] = connect_to(argv[1], argv[2]);
-    for (int i = 0; i < channels * in_flight; i++) {
-        slots[i].channel = open[i % channels];
+    struct forge_channel *channel = connect_to(argv[1], argv[2], (unsigned)connections);
+    for (int i = 0; i < connections * in_flight; i++) {
+        slots[i].channel = channel;
         start(&slots[i]);
     }
     int exit_code = measure(seconds);
-    for (int i = 0; i < channels; i++)
-        forge_channel_close(open[i]);
+    forge_channel_close(channel);
     free(slots);
-    free(open);
     return exit_code;
 }

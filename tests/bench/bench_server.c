@@ -32,10 +32,12 @@ int main(void)
     world_create_prompt(&world, channel, &world.home, "code-review", content, prompt_id);
     forge_channel_close(channel);
     struct tls_files *tls = forged_world_tls(world.files);
-    printf("{\"address\":\"%s\",\"ca\":\"%s\",\"certificate\":\"%s\",\"key\":\"%s\",\"token\":\"%s\",\"project\":\"%s\",\"prompt\":\"code-"
+    /* A literal address: a name may stand for two, and then libforge opens two connections. */
+    printf("{\"address\":\"127.0.0.1:%u\",\"ca\":\"%s\",\"certificate\":\"%s\",\"key\":\"%s\",\"token\":\"%s\",\"project\":\"%s\","
+           "\"prompt\":\"code-"
            "review\"}\n",
-           world_address(&world, 0), tls_files_path(tls, "ca.pem"), tls_files_path(tls, "server.pem"), tls_files_path(tls, "server.key"),
-           world.home.read_key, world.home.project_id);
+           (unsigned)world.servers[0].port, tls_files_path(tls, "ca.pem"), tls_files_path(tls, "server.pem"),
+           tls_files_path(tls, "server.key"), world.home.read_key, world.home.project_id);
     fflush(stdout);
     while (read(STDIN_FILENO, input, sizeof input) > 0)
         ;

@@ -18,13 +18,19 @@ SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_ve
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
 FROM p, v;
 
--- CASE and not COALESCE: that counts as leaky, so row-level security would keep it out of the index and all versions would be read.
+-- The version must be part of the index condition, or every version of the prompt is read: CASE and not COALESCE, which counts as leaky under
+-- row-level security; and a LIMIT, so that the join is not turned round into one by prompt alone.
 -- name: prompt_get :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
 FROM prompts p
-LEFT JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = CASE WHEN $3::integer IS NULL THEN p.current_version ELSE $3 END
+LEFT JOIN LATERAL (
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    FROM prompt_versions
+    WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $3::integer IS NULL THEN p.current_version ELSE $3 END
+    LIMIT 1
+) v ON true
 WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4);
 
 -- name: prompt_get_by_name :optional
@@ -32,7 +38,12 @@ SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_ve
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
 FROM prompts p
-LEFT JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = CASE WHEN $4::integer IS NULL THEN p.current_version ELSE $4 END
+LEFT JOIN LATERAL (
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    FROM prompt_versions
+    WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $4::integer IS NULL THEN p.current_version ELSE $4 END
+    LIMIT 1
+) v ON true
 WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3;
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.

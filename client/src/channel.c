@@ -307,8 +307,8 @@ void forge_channel_close(struct forge_channel *channel)
     if (!channel || channel->fork_generation != forge__fork_generation() || forge__channel_current_shard(channel))
         return;
     atomic_store(&channel->is_closing, true);
+    close_shards(channel); /* first: connections that are lost meanwhile ask the resolver for another look-up */
     forge__resolver_close(channel->resolver);
-    close_shards(channel);
     /* What is left are callers on their last instructions: every call has ended. */
     while (atomic_load(&channel->calls_in_flight))
         sched_yield();

@@ -114,14 +114,15 @@ forge_code forge__resolver_open(const struct forge__address_list *addresses, for
     resolver->user = user;
     pthread_mutex_init(&resolver->mutex, NULL);
     pthread_cond_init(&resolver->changed, NULL);
+    *out = resolver; /* before the thread finds anything: who is told may hint at once */
     int rc = start_thread(resolver);
     if (rc) {
+        *out = NULL;
         pthread_cond_destroy(&resolver->changed);
         pthread_mutex_destroy(&resolver->mutex);
         free(resolver);
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "cannot start the resolver thread: %s", strerror(rc));
     }
-    *out = resolver;
     return FORGE_OK;
 }
 

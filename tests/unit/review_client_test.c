@@ -2,6 +2,8 @@
  */
 #include "client_test_support.h"
 
+struct forge__resolver;
+
 static const struct forge_method health_method = {.name = "forge.v1.ControlService/CheckHealth",
                                                   .input = &forge__v1__check_health_request__descriptor,
                                                   .output = &forge__v1__check_health_response__descriptor};
@@ -128,12 +130,49 @@ static void test_answer_that_leaves_the_outcome_unknown(void **state)
     }
 }
 
+static struct rpc_peer *peer_to_cut;
+
+static void pause_ms(long ms)
+{
+    const struct timespec pause = {.tv_nsec = ms * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* A connection is lost just after the resolver has ended (the linker puts this before the real one). */
+void __real_forge__resolver_close(struct forge__resolver *resolver);
+void __wrap_forge__resolver_close(struct forge__resolver *resolver);
+void __wrap_forge__resolver_close(struct forge__resolver *resolver)
+{
+    __real_forge__resolver_close(resolver);
+    if (!peer_to_cut)
+        return;
+    pause_ms(200); /* its thread frees it; nothing tells when */
+    rpc_peer_close_links(peer_to_cut);
+    pause_ms(200);
+}
+
+/* What AddressSanitizer sees: a lost connection must not ask a resolver that is gone for another look-up. */
+static void test_connection_lost_while_the_channel_closes(void **state)
+{
+    struct rpc_peer *peer = start_peer(echo, NULL);
+    char address[32];
+    struct forge_error error;
+    snprintf(address, sizeof address, "localhost:%u", rpc_peer_port(peer));
+    struct forge_channel *channel = open_channel(address);
+    assert_int_equal(ping(channel, &error), FORGE_OK);
+    peer_to_cut = peer;
+    forge_channel_close(channel);
+    peer_to_cut = NULL;
+    rpc_peer_stop(peer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reply_with_a_message_given_twice),        cmocka_unit_test(test_reply_with_text_that_is_none),
-        cmocka_unit_test(test_reply_header_with_a_message_given_twice), cmocka_unit_test(test_reply_of_a_newer_server),
-        cmocka_unit_test(test_error_has_the_reason_of_the_server),      cmocka_unit_test(test_answer_that_leaves_the_outcome_unknown),
+        cmocka_unit_test(test_reply_with_a_message_given_twice),         cmocka_unit_test(test_reply_with_text_that_is_none),
+        cmocka_unit_test(test_reply_header_with_a_message_given_twice),  cmocka_unit_test(test_reply_of_a_newer_server),
+        cmocka_unit_test(test_error_has_the_reason_of_the_server),       cmocka_unit_test(test_answer_that_leaves_the_outcome_unknown),
+        cmocka_unit_test(test_connection_lost_while_the_channel_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* call and services: any method by name. */
 #include "output.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* "GetPrompt" for ".../GetPrompt". */
@@ -68,8 +69,10 @@ int command_call(struct cli *cli)
     const struct forge_method *method = NULL;
     ProtobufCMessage *request, *reply;
     int code = find_method(cli->positionals[0], &method);
-    if (code == CLI_OK)
-        code = read_request(cli, method, &request);
+    if (code != CLI_OK)
+        return code;
+    assert(method);
+    code = read_request(cli, method, &request);
     if (code == CLI_OK)
         code = cli_call(cli, method, request, &reply);
     if (code != CLI_OK)

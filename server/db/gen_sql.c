@@ -39,6 +39,8 @@ static struct statement statements[STATEMENTS_MAX];
 static int statement_count;
 static int mistake_count;
 
+static void mistake(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 static void mistake(const char *file, int line, const char *format, ...)
 {
     va_list arguments;

@@ -47,6 +47,14 @@ CREATE TABLE login_failures (
     CONSTRAINT valid_key CHECK (octet_length(key) = 32)
 );
 
+CREATE TABLE encryption_keys (
+    key_id integer NOT NULL,
+    check_value bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT encryption_keys_pkey PRIMARY KEY (key_id),
+    CONSTRAINT valid_check_value CHECK (octet_length(check_value) = 32)
+);
+
 CREATE TABLE changes (
     change_id uuid NOT NULL,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -250,6 +258,6 @@ GRANT USAGE ON SCHEMA public TO forge_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON organization_names, login_names, login_failures, organizations, users, projects, sessions, api_keys,
     prompts, prompt_versions TO forge_app;
 GRANT SELECT, INSERT, UPDATE ON idempotency, audit_heads TO forge_app;
-GRANT SELECT, INSERT ON audit_log TO forge_app;
+GRANT SELECT, INSERT ON audit_log, encryption_keys TO forge_app;
 GRANT SELECT, INSERT, DELETE ON changes TO forge_app;
 GRANT SELECT ON operator_tokens TO forge_app;

@@ -4,6 +4,7 @@
 #include "app/file_watch.h"
 #include "app/settings.h"
 #include "app/usage.h"
+#include "auth/key_check.h"
 #include "auth/key_file.h"
 #include "auth/principal_cache.h"
 #include "base/log.h"
@@ -205,6 +206,13 @@ static void watch_certificates(struct serve *serve)
     app_file_watch_init(&serve->certificates, paths);
 }
 
+/* Before the first call gets a connection: a wrong key would already be written with. */
+static forge_code check_keys(struct db_session *session, void *user, struct forge_error *error)
+{
+    struct serve *serve = user;
+    return auth_key_check(session, &serve->keys, serve->config.key_file, error);
+}
+
 static forge_code start_database(struct serve *serve, struct forge_error *error)
 {
     const struct app_config *config = &serve->config;
@@ -216,6 +224,8 @@ static forge_code start_database(struct serve *serve, struct forge_error *error)
         .idle_ms = config->database_connection_idle_ms,
         .connect_timeout_ms = config->database_connect_timeout_ms,
         .serves = true,
+        .check = check_keys,
+        .check_user = serve,
     };
     const struct db_change_listener listeners[] = {
         {.changed = auth_principal_cache_changed, .reset = auth_principal_cache_reset, .user = serve->principals},
@@ -403,7 +413,7 @@ struct readiness {
 };
 
 /* Looks whether calls are answered: tells it the first time, and wakes who waits for a change (CheckHealth parks under "health").
- * FAILED_PRECONDITION when the first connection found role, grants or schema wrong; later that only makes us not ready. */
+ * FAILED_PRECONDITION when the first connection found role, grants, schema or key file wrong; later that only makes us not ready. */
 static forge_code look_at_readiness(struct serve *serve, struct readiness *readiness, struct forge_error *error)
 {
     struct db_pool_status status;

@@ -39,3 +39,10 @@ ON CONFLICT (key) DO UPDATE SET
 
 -- name: auth_lockout_clear :command
 DELETE FROM login_failures WHERE key = $1;
+
+-- Which key-encryption keys this database was written with.
+-- name: auth_key_check_value :optional
+SELECT check_value FROM encryption_keys WHERE key_id = $1;
+
+-- name: auth_key_check_record :command
+INSERT INTO encryption_keys (key_id, check_value, created_at) VALUES ($1, $2, $3) ON CONFLICT (key_id) DO NOTHING;

@@ -16,6 +16,7 @@ static void derive(struct auth_key *key)
     forge_hkdf_sha256(key->seal, "page_token", key->page_token, sizeof key->page_token);
     forge_hkdf_sha256(key->seal, "watch_token", key->watch_token, sizeof key->watch_token);
     forge_hkdf_sha256(key->seal, "login_failures", key->login_failures, sizeof key->login_failures);
+    forge_hkdf_sha256(key->seal, "key_check", key->check, sizeof key->check);
 }
 
 static int hex_value(char digit)

@@ -23,6 +23,7 @@ struct auth_key {
     uint8_t page_token[FORGE_KEY_SIZE];
     uint8_t watch_token[FORGE_KEY_SIZE];
     uint8_t login_failures[FORGE_KEY_SIZE]; /* HMAC of e-mail and source address in login_failures */
+    uint8_t check[FORGE_KEY_SIZE];          /* stored as it is in encryption_keys: tells keys with one id apart */
 };
 struct auth_keys {
     struct auth_key current, previous;

@@ -16,6 +16,7 @@ enum {
     BACKOFF_MS_MAX = 1000,
     SWEEP_MS = 1000, /* dead idle connections are found at the latest after this */
     PREPARE_MS_MAX = 5000,
+    CHECK_BYTES_MAX = 1 << 20,
     RETRY_AFTER_MS = 250 /* told to callers while there is no database */
 };
 
@@ -198,6 +199,22 @@ static void open_failed(struct db_pool *pool, const struct forge_error *error)
     waiters_fail(pool);
 }
 
+static forge_code check_one(struct db_pool *pool, struct db_conn *conn, struct forge_error *error)
+{
+    uint64_t deadline_ns = forge_clock_monotonic_ns() + (uint64_t)pool->config.connect_timeout_ms * 1000000;
+    forge_code rc = pool->config.serves ? db_serving_check(conn, deadline_ns, error) : FORGE_OK;
+    if (rc != FORGE_OK || pool->config.check == NULL)
+        return rc;
+    struct forge_arena arena;
+    struct db_session session;
+    forge_arena_init(&arena, CHECK_BYTES_MAX, NULL);
+    db_session_init(&session, conn, &arena, deadline_ns);
+    rc = pool->config.check(&session, pool->config.check_user, error);
+    db_session_done(&session);
+    forge_arena_done(&arena);
+    return rc;
+}
+
 static void open_one(struct db_pool *pool)
 {
     unsigned generation = pool->generation;
@@ -205,9 +222,8 @@ static void open_one(struct db_pool *pool)
     struct forge_error error = {0};
     struct db_conn *conn = NULL;
     forge_code rc = db_conn_open(&pool->config, &conn, &error);
-    uint64_t deadline_ns = forge_clock_monotonic_ns() + (uint64_t)pool->config.connect_timeout_ms * 1000000;
-    if (rc == FORGE_OK && pool->config.serves)
-        rc = db_serving_check(conn, deadline_ns, &error);
+    if (rc == FORGE_OK)
+        rc = check_one(pool, conn, &error);
     if (rc != FORGE_OK)
         db_conn_close(conn);
     pthread_mutex_lock(&pool->lock);

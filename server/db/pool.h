@@ -22,11 +22,15 @@ struct db_pool_config {
     unsigned idle_ms;   /* an extra one is closed after this long unused (60,000) */
     unsigned connect_timeout_ms;
     bool serves; /* check role, grants and schema revision on each new connection (forged serve) */
+    /* Runs on each new connection after that check, before anybody can lease it, on the opener's thread; may be NULL. What it returns is
+     * the outcome of the open: FAILED_PRECONDITION makes the pool REFUSED. */
+    forge_code (*check)(struct db_session *session, void *user, struct forge_error *error);
+    void *check_user;
 };
 
 enum db_pool_state { DB_POOL_CONNECTING, DB_POOL_READY, DB_POOL_UNAVAILABLE, DB_POOL_REFUSED };
 struct db_pool_status {
-    enum db_pool_state state; /* REFUSED: connected, but role, grants or schema are wrong (reason says which command to run) */
+    enum db_pool_state state; /* REFUSED: connected, but role, grants, schema or keys are wrong (reason says what mends it) */
     char reason[FORGE_ERROR_MESSAGE_MAX];
     unsigned open, leased, waiting;
     uint64_t opened_total, failed_total;

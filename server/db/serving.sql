@@ -16,6 +16,7 @@ FROM (SELECT relation, unnest(privileges) AS privilege
                    ('audit_heads', ARRAY['SELECT', 'INSERT', 'UPDATE']),
                    ('audit_log', ARRAY['SELECT', 'INSERT']),
                    ('changes', ARRAY['SELECT', 'INSERT', 'DELETE']),
+                   ('encryption_keys', ARRAY['SELECT', 'INSERT']),
                    ('idempotency', ARRAY['SELECT', 'INSERT', 'UPDATE']),
                    ('login_failures', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
                    ('login_names', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),

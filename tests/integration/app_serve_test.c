@@ -9,6 +9,7 @@
 #include "support/forged_child.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -153,6 +154,71 @@ static void test_serve_names_bad_certificate_files(void **state)
     assert_serve_refuses((const char *[]){"--tls-certificate-file", tls_files_path(tls, "garbage.pem"), NULL}, "garbage.pem");
     assert_serve_refuses((const char *[]){"--tls-key-file", tls_files_path(tls, "encrypted.key"), NULL}, "encrypted");
     assert_serve_refuses((const char *[]){"--key-file", "absent.key", NULL}, "key file absent.key: No such file");
+}
+
+/* Writes <folder>/<name> anew, as the key file must be: for its owner only. */
+static void key_file_write(const char *name, const char *lines)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", forged_world_folder(world), name);
+    unlink(path);
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    assert_true(descriptor >= 0);
+    assert_int_equal(write(descriptor, lines, strlen(lines)), strlen(lines));
+    close(descriptor);
+}
+
+static const char *known_keys(void)
+{
+    return pg_cluster_query(cluster, "postgres", forged_world_database(world),
+                            "SELECT COALESCE(string_agg(key_id::text, ',' ORDER BY key_id), 'none') FROM encryption_keys");
+}
+
+#define KEY_DIGITS(digit) digit digit digit digit digit digit digit digit
+#define KEY(digit) KEY_DIGITS(digit) KEY_DIGITS(digit) KEY_DIGITS(digit) KEY_DIGITS(digit) "\n"
+
+/* Begins with what a fresh database knows; the world's own key 1 is forgotten again at the end of the next test. */
+static void test_serve_knows_the_keys_of_its_database(void **state)
+{
+    const char *const flags[] = {"--key-file", "keys", NULL};
+    pg_cluster_execute(cluster, "postgres", forged_world_database(world), "DELETE FROM encryption_keys");
+    assert_string_equal(known_keys(), "none");
+    key_file_write("keys", "1 " KEY("aa"));
+    forged_child_stop(forged_world_serve(world, flags)); /* recorded */
+    assert_string_equal(known_keys(), "1");
+    forged_child_stop(forged_world_serve(world, flags)); /* compared */
+
+    key_file_write("keys", "1 " KEY("bb"));
+    assert_serve_refuses(flags,
+                         "key file keys: key 1 is not the key 1 this database was written with; restore the right file (see README)");
+    key_file_write("keys", "2 " KEY("cc") "1 " KEY("bb")); /* the previous key is wrong: the new one is not recorded */
+    assert_serve_refuses(flags, "key file keys: key 1 is not the key 1 this database was written with");
+    assert_string_equal(known_keys(), "1");
+
+    key_file_write("keys", "2 " KEY("cc") "1 " KEY("aa")); /* a rotation */
+    forged_child_stop(forged_world_serve(world, flags));
+    assert_string_equal(known_keys(), "1,2");
+    key_file_write("keys", "2 " KEY("cc")); /* 48 h later */
+    forged_child_stop(forged_world_serve(world, flags));
+    key_file_write("keys", "2 " KEY("dd"));
+    assert_serve_refuses(flags, "key file keys: key 2 is not the key 2 this database was written with");
+}
+
+static void test_serve_checks_the_key_file_when_postgresql_comes(void **state)
+{
+    key_file_write("keys", "2 " KEY("ee"));
+    pg_cluster_execute(cluster, "postgres", forged_world_database(world),
+                       "INSERT INTO encryption_keys (key_id, check_value) VALUES (2, sha256('')) ON CONFLICT DO NOTHING");
+    pg_cluster_stop(cluster);
+    struct forged_child *child = forged_world_listen(world, (const char *[]){"--key-file", "keys", NULL});
+    assert_http(child, "/readyz", 503, "not ready: database: ");
+    pg_cluster_start(cluster);
+    assert_int_equal(forged_child_wait(child, 25000), 1);
+    char *log = forged_child_log(child);
+    assert_non_null(strstr(log, "key file keys: key 2 is not the key 2 this database was written with"));
+    free(log);
+    forged_child_kill(child);
+    pg_cluster_execute(cluster, "postgres", forged_world_database(world), "DELETE FROM encryption_keys");
 }
 
 static void test_serve_names_a_taken_port(void **state)
@@ -430,6 +496,8 @@ int main(void)
         cmocka_unit_test(test_serve_refuses_superuser_and_owner),
         cmocka_unit_test(test_serve_refuses_schema_behind_and_ahead),
         cmocka_unit_test(test_serve_names_bad_certificate_files),
+        cmocka_unit_test(test_serve_knows_the_keys_of_its_database),
+        cmocka_unit_test(test_serve_checks_the_key_file_when_postgresql_comes),
         cmocka_unit_test(test_serve_names_a_taken_port),
         cmocka_unit_test(test_serve_names_other_bad_settings),
         cmocka_unit_test(test_serve_ends_with_0_after_sigterm),

@@ -516,7 +516,7 @@ static void test_a_server_with_another_key_file_refuses_what_it_cannot_check(voi
     snprintf(path, sizeof path, "%s/other.key", forged_world_folder(world.files));
     FILE *file = fopen(path, "wx");
     assert_non_null(file);
-    fprintf(file, "77 %064d\n", 4711);
+    fprintf(file, "77 %064d\n", 4711); /* an id of its own: under a known one the server would not start */
     fclose(file);
     assert_int_equal(chmod(path, 0600), 0);
     const char *const flags[] = {"--key-file", "other.key", "--log-level", "warning", NULL};

@@ -24,7 +24,7 @@ static const char *database;
 #define TENANT_TABLES                                                                                                                      \
     "SELECT c.oid, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"                                     \
     " WHERE n.nspname IN ('public', 'forge_partitions') AND c.relkind IN ('r', 'p') AND c.relname NOT IN ('organization_names',"           \
-    " 'login_names', 'operator_tokens', 'login_failures', 'changes', 'schema_revisions')"
+    " 'login_names', 'operator_tokens', 'login_failures', 'encryption_keys', 'changes', 'schema_revisions')"
 
 static int setup(void **state)
 {
@@ -138,11 +138,11 @@ static void test_forge_app_has_its_grants_on_parents_and_nobody_else_has_any(voi
     expect_no_rows("SELECT 'public' WHERE has_schema_privilege('forge_app', 'public', 'CREATE')");
     expect_no_rows("SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
                    " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT has_table_privilege('forge_app', c.oid, 'SELECT')");
-    /* Operator tokens and revisions are the owner's, the audit log only grows. */
+    /* Operator tokens and revisions are the owner's, the audit log and the known keys only grow. */
     expect_no_rows("SELECT c.relname FROM pg_class c WHERE c.relname IN ('operator_tokens', 'schema_revisions')"
                    " AND has_table_privilege('forge_app', c.oid, 'INSERT, UPDATE, DELETE')");
-    expect_no_rows(
-        "SELECT c.relname FROM pg_class c WHERE c.relname = 'audit_log' AND has_table_privilege('forge_app', c.oid, 'UPDATE, DELETE')");
+    expect_no_rows("SELECT c.relname FROM pg_class c WHERE c.relname IN ('audit_log', 'encryption_keys')"
+                   " AND has_table_privilege('forge_app', c.oid, 'UPDATE, DELETE')");
     expect_no_rows("SELECT c.relname || ' to ' || a.grantee::regrole FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,"
                    " aclexplode(c.relacl) a WHERE n.nspname IN ('public', 'forge_partitions')"
                    " AND a.grantee NOT IN ('forge_owner'::regrole, 'forge_app'::regrole)");

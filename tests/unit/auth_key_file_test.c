@@ -43,6 +43,8 @@ static void test_key_file_current_and_previous(void **state)
     assert_memory_equal(keys.current.page_token, derived, sizeof derived);
     assert_memory_not_equal(keys.current.page_token, keys.current.request_hash, sizeof derived);
     assert_memory_not_equal(keys.current.page_token, keys.previous.page_token, sizeof derived);
+    forge_hkdf_sha256(keys.current.seal, "key_check", derived, sizeof derived);
+    assert_memory_equal(keys.current.check, derived, sizeof derived);
     auth_keys_done(&keys);
     assert_int_equal(keys.current.seal[31], 0);
 }

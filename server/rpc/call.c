@@ -30,7 +30,7 @@ static struct rpc_active *take_or_make(struct rpc_loop *loop)
 static void count_in_flight(struct rpc_loop *loop, int delta)
 {
     size_t count = atomic_load_explicit(&loop->in_flight, memory_order_relaxed) + (size_t)delta;
-    atomic_store_explicit(&loop->in_flight, count, memory_order_release);
+    atomic_store(&loop->in_flight, count); /* in one order with `draining`: the last call sees a drain, or the drain sees no call */
 }
 
 struct rpc_active *rpc_active_new(struct rpc_connection *connection, const struct rpc_message *message)
@@ -105,7 +105,7 @@ void rpc_active_free(struct rpc_active *active)
         forge_arena_done(&active->arena);
         free(active);
     }
-    if (atomic_load_explicit(&server->draining, memory_order_relaxed)) {
+    if (atomic_load(&server->draining)) {
         pthread_mutex_lock(&server->drain_lock);
         pthread_cond_broadcast(&server->drained);
         pthread_mutex_unlock(&server->drain_lock);

@@ -297,7 +297,7 @@ static unsigned calls_left(const struct rpc_server *server)
 {
     size_t count = 0;
     for (unsigned i = 0; i < server->config.loops; i++)
-        count += atomic_load_explicit(&server->loop_states[i].in_flight, memory_order_acquire);
+        count += atomic_load(&server->loop_states[i].in_flight);
     return (unsigned)count;
 }
 

@@ -195,7 +195,7 @@ static forge_code file_run(PGconn *conn, const char *name, const char *sql, stru
     const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
     char what[300];
     if (position != NULL)
-        snprintf(what, sizeof what, "%s line %u", name, line_of(sql, atoi(position)));
+        snprintf(what, sizeof what, "%s line %u", name, line_of(sql, (int)strtol(position, NULL, 10)));
     else
         snprintf(what, sizeof what, "%s", name);
     return db_admin_failed(conn, result, what, error);

@@ -251,7 +251,8 @@ static void caller_opened(struct forge_link *link, void *user)
 {
     struct link_caller *caller = user;
     link_lock();
-    caller->link = link;
+    if (!caller->link)
+        caller->link = link; /* before link_caller_dial could; once it has, the dialling thread reads it without the lock */
     caller->opened++;
     caller->peer = *forge_link_peer(link);
     ask_more(caller);

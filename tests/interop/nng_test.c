@@ -11,6 +11,7 @@
 #include "support/forged_child.h"
 #include "wire/envelope.h"
 
+#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/tls/tls.h>
@@ -19,7 +20,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { CALLS = 10000, CONTEXTS = 8, CALL_MS = 30000 };
@@ -269,14 +272,28 @@ static void test_nng_bad_calls_over_ipc_get_their_status(void **state)
 }
 
 /* nng closes the connection of a message over its limit, and the others are served on. */
-static void test_nng_message_over_the_limit_gets_no_answer(void **state)
+/* By hand, because a stock REQ socket sends such a message again at each reconnect, and nng 1.5.2 may then hang in its own nng_close.
+ * nng's ipc framing: the SP header both ways, then per message a byte 1 and the length as 64 bits, big-endian. */
+static void test_nng_message_over_the_limit_ends_its_connection(void **state)
 {
-    size_t size = (4u << 20) + 1024;
-    uint8_t *body = calloc(1, size);
-    assert_non_null(body);
-    assert_int_equal(call_over_ipc(body, size, 500), -1);
-    free(body);
-    body = ping_make(1, &size);
+    const uint8_t hello[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}, head[9] = {1, 0, 0, 0, 0, 0, 0x40, 0x04, 0}; /* 4 MiB + 1 KiB */
+    const struct timeval limit = {.tv_sec = CALL_MS / 1000};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint8_t answer[8];
+    assert_true(strlen(ipc_path) < sizeof address.sun_path);
+    strcpy(address.sun_path, ipc_path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+    assert_int_equal(send(fd, hello, sizeof hello, MSG_NOSIGNAL), sizeof hello);
+    assert_int_equal(recv(fd, answer, sizeof answer, MSG_WAITALL), sizeof answer);
+    assert_int_equal(send(fd, head, sizeof head, MSG_NOSIGNAL), sizeof head);
+    ssize_t got = recv(fd, answer, sizeof answer, 0);
+    assert_true(got == 0 || (got < 0 && errno == ECONNRESET));
+    close(fd);
+
+    size_t size;
+    uint8_t *body = ping_make(1, &size);
     assert_int_equal(call_over_ipc(body, size, CALL_MS), FORGE__V1__CODE__CODE_OK);
     free(body);
 }
@@ -313,7 +330,7 @@ int main(void)
         cmocka_unit_test(test_nng_sockets_make_10000_calls_over_tls),
         cmocka_unit_test(test_nngcat_pings_over_tls),
         cmocka_unit_test(test_nng_bad_calls_over_ipc_get_their_status),
-        cmocka_unit_test(test_nng_message_over_the_limit_gets_no_answer),
+        cmocka_unit_test(test_nng_message_over_the_limit_ends_its_connection),
         cmocka_unit_test(test_nng_server_ends_with_clients_connected),
         cmocka_unit_test(test_nng_stale_socket_file_is_taken_over),
     };

@@ -32,13 +32,19 @@ static struct forged_world *world;
 static struct forged_child *child;
 static char ipc_url[128], ipc_path[96];
 
+/* On every address: what "localhost" stands for differs from machine to machine, and nng tries its first address only. */
+static struct forged_child *serve(void)
+{
+    return forged_world_serve(world, (const char *[]){"--listen-host", "::", "--tls-min-version", "1.2", "--ipc-url", ipc_url, NULL});
+}
+
 static int open_world(void **state)
 {
     cluster = pg_cluster_new(NULL);
     world = forged_world_new(cluster);
     snprintf(ipc_path, sizeof ipc_path, "/tmp/forged-interop-%d.ipc", (int)getpid());
     snprintf(ipc_url, sizeof ipc_url, "ipc://%s", ipc_path);
-    child = forged_world_serve(world, (const char *[]){"--tls-min-version", "1.2", "--ipc-url", ipc_url, NULL});
+    child = serve();
     return 0;
 }
 
@@ -305,7 +311,7 @@ static void test_nng_server_ends_with_clients_connected(void **state)
     size_t size;
     uint8_t *body = ping_make(2, &size);
     forged_child_stop(child);
-    child = forged_world_serve(world, (const char *[]){"--tls-min-version", "1.2", "--ipc-url", ipc_url, NULL});
+    child = serve();
     assert_int_equal(call_over_ipc(body, size, CALL_MS), FORGE__V1__CODE__CODE_OK);
     free(body);
     nng_close(socket);
@@ -318,7 +324,7 @@ static void test_nng_stale_socket_file_is_taken_over(void **state)
     uint8_t *body = ping_make(3, &size);
     forged_child_kill(child);
     assert_int_equal(access(ipc_path, F_OK), 0);
-    child = forged_world_serve(world, (const char *[]){"--tls-min-version", "1.2", "--ipc-url", ipc_url, NULL});
+    child = serve();
     assert_int_equal(call_over_ipc(body, size, CALL_MS), FORGE__V1__CODE__CODE_OK);
     free(body);
 }

@@ -16,6 +16,7 @@ struct principal {
 struct rpc_parked {
     pthread_mutex_t lock;
     unsigned total_max, connection_max, principal_max, count;
+    unsigned waiting; /* of them, settled */
     struct rpc_parked_entry *first[BUCKETS], *last[BUCKETS];
     struct principal *principals[BUCKETS];
 };
@@ -111,6 +112,7 @@ static void bucket_push(struct rpc_parked *parked, struct rpc_parked_entry *entr
 /* Under the lock. */
 static void take_out(struct rpc_parked *parked, struct rpc_parked_entry *entry)
 {
+    parked->waiting -= entry->state == RPC_PARKED_WAITING;
     unsigned bucket = entry->key_hash % BUCKETS;
     if (entry->previous)
         entry->previous->next = entry->next;
@@ -158,10 +160,12 @@ bool rpc_parked_settle(struct rpc_parked *parked, struct rpc_parked_entry *entry
 {
     pthread_mutex_lock(&parked->lock);
     bool waits = entry->state == RPC_PARKED_ENTERED;
-    if (waits)
+    if (waits) {
         entry->state = RPC_PARKED_WAITING;
-    else
+        parked->waiting++;
+    } else {
         take_out(parked, entry);
+    }
     pthread_mutex_unlock(&parked->lock);
     return waits;
 }
@@ -212,7 +216,7 @@ struct rpc_parked_entry *rpc_parked_take(struct rpc_parked *parked, const char *
 unsigned rpc_parked_count(struct rpc_parked *parked)
 {
     pthread_mutex_lock(&parked->lock);
-    unsigned count = parked->count;
+    unsigned count = parked->waiting;
     pthread_mutex_unlock(&parked->lock);
     return count;
 }

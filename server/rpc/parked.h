@@ -42,6 +42,7 @@ bool rpc_parked_remove(struct rpc_parked *parked, struct rpc_parked_entry *entry
 /* Takes every waiting call of this key out (oldest first, linked by next) and marks those that are not settled. key NULL: of every key. */
 struct rpc_parked_entry *rpc_parked_take(struct rpc_parked *parked, const char *key);
 
+/* Calls that wait: settled and not yet woken. */
 unsigned rpc_parked_count(struct rpc_parked *parked);
 
 #endif

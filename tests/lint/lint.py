@@ -175,7 +175,9 @@ def rule_tidy(options):
 
 def rule_finished(_):
     """No marks of unfinished work, no paths of one machine."""
-    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|/work/|/root/")
+    folders = [str(folder) for folder in (SOURCE, Path.home()) if str(folder) != "/"]
+    paths = "|".join(rf"(?<![\w.]){re.escape(folder)}/" for folder in folders)
+    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b" + ("|" + paths if paths else ""))
     for name in files(".c", ".h", ".cc", ".py", ".sh", ".sql", ".proto", ".md", ".txt", ".yaml", "run", "up", "down"):
         if name == "tests/lint/lint.py":
             continue

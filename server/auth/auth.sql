@@ -8,10 +8,10 @@ JOIN organizations o ON o.organization_id = s.organization_id
 WHERE s.organization_id = $1 AND s.token_hash = $2;
 
 -- name: auth_api_key :optional
-SELECT k.id, k.created_by, k.project_id, k.scopes, k.expires_at, k.revoked_at, u.role, u.disabled, o.deleted_at,
+SELECT k.id, k.user_id, k.project_id, k.scopes, k.expires_at, k.revoked_at, u.role, u.disabled, o.deleted_at,
        p.deleted_at AS project_deleted_at
 FROM api_keys k
-JOIN users u ON u.organization_id = k.organization_id AND u.id = k.created_by
+JOIN users u ON u.organization_id = k.organization_id AND u.id = k.user_id
 JOIN organizations o ON o.organization_id = k.organization_id
 LEFT JOIN projects p ON p.organization_id = k.organization_id AND p.id = k.project_id
 WHERE k.organization_id = $1 AND k.token_hash = $2;

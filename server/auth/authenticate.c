@@ -78,7 +78,7 @@ static forge_code read_api_key(const struct db_row *row, int64_t now_us, struct 
         out->scopes &= ~(unsigned)AUTH_SCOPE_INGEST;
     out->role = scopes_role(out->scopes) < creator ? scopes_role(out->scopes) : creator;
     db_row_uuid(row, "id", &out->id);
-    db_row_uuid(row, "created_by", &out->user_id);
+    db_row_uuid(row, "user_id", &out->user_id);
     if (!db_row_is_null(row, "project_id"))
         db_row_uuid(row, "project_id", &out->project_id);
     out->expires_us = db_row_is_null(row, "expires_at") ? 0 : db_row_time_us(row, "expires_at");

@@ -24,7 +24,7 @@ static const char *database;
 #define TENANT_TABLES                                                                                                                      \
     "SELECT c.oid, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"                                     \
     " WHERE n.nspname IN ('public', 'forge_partitions') AND c.relkind IN ('r', 'p') AND c.relname NOT IN ('organization_names',"           \
-    " 'login_names', 'operator_tokens', 'login_failures', 'encryption_keys', 'changes', 'schema_revisions')"
+    " 'login_names', 'certificate_names', 'operator_tokens', 'login_failures', 'encryption_keys', 'changes', 'schema_revisions')"
 
 static int setup(void **state)
 {
@@ -73,7 +73,7 @@ static void expect_no_rows(const char *sql)
 static void test_tenant_tables_are_found(void **state)
 {
     (void)state;
-    PGresult *result = query("SELECT count(*) >= 11, count(*) FILTER (WHERE nspname = 'forge_partitions') >= 1 FROM (" TENANT_TABLES ") t");
+    PGresult *result = query("SELECT count(*) >= 45, count(*) FILTER (WHERE nspname = 'forge_partitions') >= 1 FROM (" TENANT_TABLES ") t");
     assert_string_equal(PQgetvalue(result, 0, 0), "t");
     assert_string_equal(PQgetvalue(result, 0, 1), "t");
     PQclear(result);

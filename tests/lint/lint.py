@@ -112,6 +112,7 @@ def rule_symbols(options):
     library = options.build / "lib/libforge.so"
     listed = subprocess.run(["nm", "-D", "--defined-only", str(library)], check=True, capture_output=True, text=True).stdout
     names = [line.split()[-1].split("@")[0] for line in listed.splitlines()]
+    names = [name for name in names if not name.startswith("__odr_asan.")]  # AddressSanitizer's own, one per global
     text = "".join(header.read_text() for header in (SOURCE / "client/include").rglob("*.h"))
     text += "".join(header.read_text() for header in (options.build / "gen/client").rglob("*.h")) + (SOURCE / "proto/wire/status.h").read_text()
     for name in names:

@@ -79,9 +79,10 @@ void rpc_fixture_add_api_key(struct rpc_fixture *fixture, const struct forge_uui
     auth_token_make(AUTH_TOKEN_API_KEY, &fixture->organization_id, out_token);
     hash_hex(out_token, hash);
     rpc_fixture_execute(fixture,
-                        "INSERT INTO api_keys (organization_id, id, name, created_by, scopes, token_prefix, token_hash%s) VALUES ('%s', "
-                        "'%s', 'key', '%s', %u, 'pfk_', '\\x%s'%s)",
-                        more_columns, uuid_text(&fixture->organization_id), uuid_text(id), uuid_text(user_id), scopes, hash, more_values);
+                        "INSERT INTO api_keys (organization_id, id, name, created_by, user_id, scopes, token_prefix, token_hash%s) "
+                        "VALUES ('%s', '%s', 'key', '%s', '%s', %u, 'pfk_', '\\x%s'%s)",
+                        more_columns, uuid_text(&fixture->organization_id), uuid_text(id), uuid_text(user_id), uuid_text(user_id), scopes,
+                        hash, more_values);
 }
 
 static void add_operator_token(struct rpc_fixture *fixture)

@@ -25,5 +25,7 @@ struct auth_principal {
 
 /* Is work on this project allowed? (Keys may be bound to one project.) */
 bool auth_principal_may_use_project(const struct auth_principal *principal, const struct forge_uuid *project_id);
+/* The only project the credential may use, NULL for one that may use all: the parameter of statements that filter by it. */
+const struct forge_uuid *auth_principal_bound_project(const struct auth_principal *principal);
 
 #endif

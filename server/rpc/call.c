@@ -180,6 +180,17 @@ forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *for
     return forge_error_set(&call->error, code, "%s", message);
 }
 
+forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const char *reason, const char *format, ...)
+{
+    char message[FORGE_ERROR_MESSAGE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    snprintf(call->error.reason, sizeof call->error.reason, "%s", reason);
+    return forge_error_set(&call->error, code, "%s", message);
+}
+
 forge_code rpc_active_park(struct rpc_active *active, const char *key, uint64_t until_ms)
 {
     struct rpc_call *call = &active->call;

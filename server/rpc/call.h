@@ -48,6 +48,8 @@ bool rpc_call_has_violations(const struct rpc_call *call);
 forge_code rpc_call_invalid(struct rpc_call *call);
 /* return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", id); */
 forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
+/* The same with the stable name of the cause that the method's contract gives (ErrorInfo.reason), such as "IN_USE". */
+forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const char *reason, const char *format, ...) FORGE_PRINTF(4, 5);
 
 /* For handlers that wait for an event, in this order: rpc_call_park() enters the call in the parked table under key (so that no
  * wake-up is lost), then the handler looks at the state it waits for; when there is something to answer it calls

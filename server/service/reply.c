@@ -1,6 +1,7 @@
 #include "service/reply.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MICROSECONDS = 1000000 };
@@ -33,6 +34,13 @@ char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id)
 char *reply_etag(struct rpc_call *call, const struct db_row *row)
 {
     return forge_arena_printf(call->arena, "%" PRId64, db_row_int64(row, "row_version"));
+}
+
+bool reply_etag_matches(const char *etag, int64_t row_version)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, row_version);
+    return etag[0] == '\0' || strcmp(etag, text) == 0;
 }
 
 void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, Forge__V1__Scope **out_scopes)

@@ -20,6 +20,8 @@ Google__Protobuf__Timestamp *reply_time_us(struct rpc_call *call, int64_t unix_u
 char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id);
 /* The etag of a row_version column. */
 char *reply_etag(struct rpc_call *call, const struct db_row *row);
+/* Is this the etag of a row with that row_version? An empty one is not checked: true. */
+bool reply_etag_matches(const char *etag, int64_t row_version);
 /* enum auth_scope bits as the API has them. */
 void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, Forge__V1__Scope **out_scopes);
 /* An initialised message of this type; NULL after an overflow. */

@@ -145,6 +145,42 @@ bool validate_time(struct rpc_call *call, const char *field, const Google__Proto
     return valid;
 }
 
+static unsigned mask_path_bits(const char *path, const char *const *fields, size_t field_count)
+{
+    if (strcmp(path, "*") == 0)
+        return (1u << field_count) - 1;
+    for (size_t i = 0; i < field_count; i++)
+        if (strcmp(path, fields[i]) == 0)
+            return 1u << i;
+    return 0;
+}
+
+unsigned validate_update_mask(struct rpc_call *call, const Google__Protobuf__FieldMask *mask, const char *const *fields, size_t field_count,
+                              unsigned given)
+{
+    size_t path_count = mask != NULL ? mask->n_paths : 0;
+    unsigned named = path_count == 0 ? given : 0;
+    bool known = true;
+    for (size_t i = 0; i < path_count; i++) {
+        unsigned bits = mask_path_bits(mask->paths[i], fields, field_count);
+        if (bits == 0)
+            rpc_call_violation(call, "update_mask", "\"%.64s\" is not a field that can be updated", mask->paths[i]);
+        known &= bits != 0;
+        named |= bits;
+    }
+    if (known && named == 0)
+        rpc_call_violation(call, "update_mask", "names nothing to change");
+    return named;
+}
+
+bool validate_etag(struct rpc_call *call, const char *field, const char *etag)
+{
+    bool valid = strlen(etag) <= VALIDATE_ETAG_BYTES_MAX;
+    if (!valid)
+        rpc_call_violation(call, field, "must be at most %d bytes", VALIDATE_ETAG_BYTES_MAX);
+    return valid;
+}
+
 char *validate_prefix_end(const char *prefix, struct forge_arena *arena)
 {
     size_t length = strlen(prefix);

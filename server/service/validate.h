@@ -6,12 +6,18 @@
 
 #include "rpc/call.h"
 
+#include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { VALIDATE_NAME_CHARACTERS_MAX = 255, VALIDATE_DESCRIPTION_CHARACTERS_MAX = 4096, VALIDATE_EMAIL_CHARACTERS_MAX = 254 };
+enum {
+    VALIDATE_NAME_CHARACTERS_MAX = 255,
+    VALIDATE_DESCRIPTION_CHARACTERS_MAX = 4096,
+    VALIDATE_EMAIL_CHARACTERS_MAX = 254,
+    VALIDATE_ETAG_BYTES_MAX = 64
+};
 
 /* Unicode code points of a UTF-8 text. */
 size_t validate_characters(const char *text);
@@ -29,6 +35,13 @@ char *validate_email(struct rpc_call *call, const char *field, const char *text)
 
 /* A well-formed time of the years 1 to 9999 as microseconds since the Unix epoch. */
 bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us);
+
+/* Which fields an Update request changes: bit i stands for fields[i]. Each path that is none of them is a violation, "*" names all; without
+ * a mask it is those in given (bits of the fields that are not at their default). A request that names nothing is a violation too. */
+unsigned validate_update_mask(struct rpc_call *call, const Google__Protobuf__FieldMask *mask, const char *const *fields, size_t field_count,
+                              unsigned given);
+/* The etag a caller has read, at most 64 bytes; whether it is still the one in store only the row can tell (reply_etag_matches). */
+bool validate_etag(struct rpc_call *call, const char *field, const char *etag);
 
 /* The keys of names that begin with prefix are prefix <= name < the returned text, in code point order: prefix with its last code point
  * incremented, surrogates skipped, U+10FFFF dropped and carried. Where nothing is left it is U+10FFFF itself, which no name holds. */

@@ -154,7 +154,7 @@ forge_code organization_revoke_api_key(struct rpc_call *call, const Forge__V1__R
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, &id);
     db_bind_time_us(q, call->now_us);
-    db_bind_uuid(q, forge_uuid_is_nil(&call->principal.project_id) ? NULL : &call->principal.project_id);
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     struct db_row row;
     bool found;
     forge_code rc = db_run_optional(q, &row, &found, &call->error);

@@ -20,14 +20,9 @@ static void project_from_row(struct rpc_call *call, const struct db_row *row, Fo
     out->etag = reply_etag(call, row);
 }
 
-static bool is_bound_to_a_project(const struct rpc_call *call)
-{
-    return !forge_uuid_is_nil(&call->principal.project_id);
-}
-
 forge_code project_create(struct rpc_call *call, const Forge__V1__CreateProjectRequest *in, Forge__V1__Project *out)
 {
-    if (is_bound_to_a_project(call))
+    if (auth_principal_bound_project(&call->principal) != NULL)
         return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to one project and cannot create another");
     validate_name(call, "name", in->name);
     validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
@@ -119,7 +114,7 @@ forge_code project_list(struct rpc_call *call, const Forge__V1__ListProjectsRequ
     db_bind_text(q, in->name_prefix);
     db_bind_text(q, validate_prefix_end(in->name_prefix, call->arena));
     db_bind_text(q, page.has_key ? page.last_name : "");
-    db_bind_uuid(q, is_bound_to_a_project(call) ? &call->principal.project_id : NULL);
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     db_bind_int32(q, page.size + 1);
     struct db_rows rows;
     forge_code rc = db_run_many(q, &rows, &call->error);

@@ -145,7 +145,6 @@ static void selection_check(struct rpc_call *call, const char *prefix, const For
 
 static struct db_stmt *selection_statement(struct rpc_call *call, const struct selection *selection)
 {
-    const struct forge_uuid *bound = &call->principal.project_id;
     struct db_stmt *q = db_stmt(call->db, selection->by_name ? SQL_PROMPT_GET_BY_NAME : SQL_PROMPT_GET);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, selection->by_name ? &selection->project_id : &selection->id);
@@ -156,7 +155,7 @@ static struct db_stmt *selection_statement(struct rpc_call *call, const struct s
     else
         db_bind_null(q);
     if (!selection->by_name)
-        db_bind_uuid(q, forge_uuid_is_nil(bound) ? NULL : bound);
+        db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     return q;
 }
 

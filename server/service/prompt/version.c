@@ -51,12 +51,6 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePro
     return prompt_content_make(call, &input, content);
 }
 
-/* NULL for credentials that may use every project. */
-static const struct forge_uuid *bound_project(const struct rpc_call *call)
-{
-    return forge_uuid_is_nil(&call->principal.project_id) ? NULL : &call->principal.project_id;
-}
-
 /* The lock goes out in the same flight, before the statement that numbers the version. */
 static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__CreatePromptVersionRequest *in,
                                         const struct forge_uuid *prompt_id, const struct prompt_content *content)
@@ -68,7 +62,7 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_CREATE_VERSION);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, prompt_id);
-    db_bind_uuid(q, bound_project(call));
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     db_bind_time_us(q, call->now_us);
     db_bind_uuid(q, &call->principal.id);
     prompt_content_bind(q, content);
@@ -107,7 +101,7 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_LIST_VERSIONS);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, prompt_id);
-    db_bind_uuid(q, bound_project(call));
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     db_bind_int32(q, page->has_key ? (int32_t)page->last_number : INT32_MAX);
     db_bind_uuid(q, author);
     db_bind_int32(q, page->size + 1);

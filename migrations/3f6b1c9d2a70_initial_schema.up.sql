@@ -34,7 +34,7 @@ CREATE TABLE certificate_names (
     organization_id uuid NOT NULL,
     service_account_id uuid NOT NULL,
     CONSTRAINT certificate_names_pkey PRIMARY KEY (kind, value),
-    CONSTRAINT valid_kind CHECK (kind IN ('san_uri', 'public_key'))
+    CONSTRAINT valid_kind CHECK (kind::text IN ('san_uri', 'public_key'))
 );
 CREATE INDEX ix_certificate_names_organization_id ON certificate_names (organization_id, service_account_id);
 
@@ -102,7 +102,7 @@ CREATE TABLE users (
     row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT users_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT users_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
-    CONSTRAINT valid_role CHECK (role IN ('admin', 'developer', 'viewer'))
+    CONSTRAINT valid_role CHECK (role::text IN ('admin', 'developer', 'viewer'))
 );
 CREATE UNIQUE INDEX ix_users_email ON users (organization_id, email);
 
@@ -148,7 +148,7 @@ CREATE TABLE service_accounts (
     CONSTRAINT service_accounts_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT service_accounts_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
     CONSTRAINT service_accounts_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
-    CONSTRAINT valid_role CHECK (role IN ('admin', 'developer', 'viewer')),
+    CONSTRAINT valid_role CHECK (role::text IN ('admin', 'developer', 'viewer')),
     CONSTRAINT valid_token_hash CHECK (octet_length(token_hash) = 32),
     CONSTRAINT valid_public_key_sha256 CHECK (octet_length(public_key_sha256) = 32),
     CONSTRAINT valid_calls_in_flight_max CHECK (calls_in_flight_max BETWEEN 0 AND 4096)
@@ -500,7 +500,7 @@ CREATE TABLE evaluations (
     CONSTRAINT evaluations_dataset_id_dataset_version_fkey FOREIGN KEY (organization_id, dataset_id, dataset_version)
         REFERENCES dataset_versions ON DELETE SET NULL (dataset_id),
     CONSTRAINT evaluations_model_id_fkey FOREIGN KEY (organization_id, model_id) REFERENCES ai_models ON DELETE SET NULL (model_id),
-    CONSTRAINT valid_state CHECK (state IN ('running', 'completed', 'cancelled')),
+    CONSTRAINT valid_state CHECK (state::text IN ('running', 'completed', 'cancelled')),
     CONSTRAINT valid_repetitions CHECK (repetitions BETWEEN 1 AND 100),
     CONSTRAINT valid_pass_threshold CHECK (pass_threshold BETWEEN 0 AND 1)
 );
@@ -604,8 +604,8 @@ CREATE TABLE scores (
     changed_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT scores_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT scores_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
-    CONSTRAINT valid_target_kind CHECK (target_kind IN ('trace', 'span', 'session', 'execution')),
-    CONSTRAINT valid_source CHECK (source IN ('human', 'code', 'model')),
+    CONSTRAINT valid_target_kind CHECK (target_kind::text IN ('trace', 'span', 'session', 'execution')),
+    CONSTRAINT valid_source CHECK (source::text IN ('human', 'code', 'model')),
     CONSTRAINT valid_value CHECK (num_nonnulls(number, category, flag, body) = 1)
 );
 CREATE UNIQUE INDEX ix_scores_target ON scores (organization_id, project_id, target_kind, target, name, author);
@@ -647,8 +647,8 @@ CREATE TABLE archives (
     created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz,
     CONSTRAINT archives_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT archives_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
-    CONSTRAINT valid_kind CHECK (kind IN ('executions', 'spans')),
-    CONSTRAINT valid_state CHECK (state IN ('writing', 'complete'))
+    CONSTRAINT valid_kind CHECK (kind::text IN ('executions', 'spans')),
+    CONSTRAINT valid_state CHECK (state::text IN ('writing', 'complete'))
 );
 CREATE INDEX ix_archives_kind ON archives (organization_id, kind, first_at);
 
@@ -669,7 +669,7 @@ CREATE TABLE policies (
     CONSTRAINT policies_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT policies_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
     CONSTRAINT policies_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
-    CONSTRAINT valid_draft_mode CHECK (draft_mode IN ('enforce', 'dry_run'))
+    CONSTRAINT valid_draft_mode CHECK (draft_mode::text IN ('enforce', 'dry_run'))
 );
 CREATE UNIQUE INDEX ix_policies_name ON policies (organization_id, project_id, name) NULLS NOT DISTINCT;
 CREATE INDEX ix_policies_order ON policies (organization_id, name, id);
@@ -686,7 +686,7 @@ CREATE TABLE policy_versions (
     published_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT policy_versions_pkey PRIMARY KEY (organization_id, policy_id, version),
     CONSTRAINT policy_versions_policy_id_fkey FOREIGN KEY (organization_id, policy_id) REFERENCES policies ON DELETE CASCADE,
-    CONSTRAINT valid_mode CHECK (mode IN ('enforce', 'dry_run')),
+    CONSTRAINT valid_mode CHECK (mode::text IN ('enforce', 'dry_run')),
     CONSTRAINT valid_content_hash CHECK (octet_length(content_hash) = 32)
 );
 
@@ -702,7 +702,7 @@ CREATE TABLE policy_attachments (
     CONSTRAINT policy_attachments_policy_id_fkey FOREIGN KEY (organization_id, policy_id) REFERENCES policies ON DELETE CASCADE,
     CONSTRAINT policy_attachments_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
     CONSTRAINT policy_attachments_model_id_fkey FOREIGN KEY (organization_id, model_id) REFERENCES ai_models ON DELETE CASCADE,
-    CONSTRAINT valid_target_kind CHECK (target_kind IN ('organization', 'project', 'label', 'model')),
+    CONSTRAINT valid_target_kind CHECK (target_kind::text IN ('organization', 'project', 'label', 'model')),
     CONSTRAINT valid_target CHECK (num_nonnulls(project_id, label, model_id) = CASE WHEN target_kind = 'organization' THEN 0 ELSE 1 END)
 );
 CREATE INDEX ix_policy_attachments_project_id ON policy_attachments (organization_id, project_id);
@@ -735,12 +735,12 @@ CREATE TABLE policy_violations (
     resolved_at timestamptz, resolved_by uuid, resolution varchar(16) COLLATE "C", resolve_comment text,
     row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT policy_violations_pkey PRIMARY KEY (organization_id, id),
-    CONSTRAINT valid_action CHECK (action IN ('flag', 'mask', 'block')),
+    CONSTRAINT valid_action CHECK (action::text IN ('flag', 'mask', 'block')),
     CONSTRAINT valid_severity CHECK (severity BETWEEN 1 AND 4),
-    CONSTRAINT valid_mode CHECK (mode IN ('enforce', 'dry_run')),
-    CONSTRAINT valid_stage CHECK (stage IN ('prompt', 'input', 'output')),
-    CONSTRAINT valid_state CHECK (state IN ('open', 'acknowledged', 'resolved')),
-    CONSTRAINT valid_resolution CHECK (resolution IN ('fixed', 'false_positive', 'accepted'))
+    CONSTRAINT valid_mode CHECK (mode::text IN ('enforce', 'dry_run')),
+    CONSTRAINT valid_stage CHECK (stage::text IN ('prompt', 'input', 'output')),
+    CONSTRAINT valid_state CHECK (state::text IN ('open', 'acknowledged', 'resolved')),
+    CONSTRAINT valid_resolution CHECK (resolution::text IN ('fixed', 'false_positive', 'accepted'))
 );
 CREATE UNIQUE INDEX ix_policy_violations_finding_hash ON policy_violations (organization_id, finding_hash);
 CREATE INDEX ix_policy_violations_project_id ON policy_violations (organization_id, project_id, id);
@@ -794,7 +794,7 @@ CREATE TABLE quotas (
     created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz,
     CONSTRAINT quotas_pkey PRIMARY KEY (organization_id, project_id, metric, period),
     CONSTRAINT quotas_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
-    CONSTRAINT valid_period CHECK (period IN ('total', 'minute', 'day', 'month')),
+    CONSTRAINT valid_period CHECK (period::text IN ('total', 'minute', 'day', 'month')),
     CONSTRAINT valid_limit_value CHECK (limit_value >= 0)
 );
 -- A gate may ask for a dataset.

@@ -179,13 +179,22 @@ def rule_finished(_):
     folders = [str(folder) for folder in (SOURCE, Path.home()) if str(folder) != "/"]
     paths = "|".join(rf"(?<![\w.]){re.escape(folder)}/" for folder in folders)
     marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b" + ("|" + paths if paths else ""))
-    for name in files(".c", ".h", ".cc", ".py", ".sh", ".sql", ".proto", ".md", ".txt", ".yaml", "run", "up", "down"):
+    for name in files(".c", ".h", ".cc", ".py", ".sh", ".sql", ".proto", ".md", ".txt", ".yaml", "run", "up", "down", "backup", "restore", "reset"):
         if name == "tests/lint/lint.py":
             continue
         for number, line in enumerate((SOURCE / name).read_text().splitlines(), 1):
             found = marks.search(line)
             if found:
                 yield f"{name}:{number}: {found.group(0)}"
+
+
+def rule_shell(_):
+    """shellcheck has nothing to say of the shell scripts."""
+    names = [name for name in files("") if name.endswith(".sh") or re.match(rb"#!.*\b(ba)?sh\n", (SOURCE / name).read_bytes()[:80])]
+    done = subprocess.run(["shellcheck", "--external-sources", "--format=gcc"] + names, cwd=SOURCE, capture_output=True, text=True)
+    yield from (done.stdout + done.stderr).splitlines()
+    if len(names) < 5:
+        yield "hardly any shell script found"
 
 
 def rule_toplevel(_):

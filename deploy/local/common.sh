@@ -1,4 +1,4 @@
-# Shared by up and down: where things are, and who runs PostgreSQL. Sourced with set -euo pipefail.
+# Shared by the scripts beside it: where things are, who runs PostgreSQL, and how its database is reached. Sourced with set -euo pipefail.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # used by the scripts that source this file
 
@@ -56,4 +56,59 @@ stop_forged() {
     kill -TERM "$pid"
     wait_until 30 bash -c "! kill -0 $pid 2>/dev/null" || kill -KILL "$pid"
     rm -f "$state/forged.pid"
+}
+
+# ---- the database of an env file, for backup, restore and reset ----
+
+env_file=$state/.env # of deploy/local/up; --env-file names another one
+
+# Value of a variable in the env file, "" when it is not there.
+env_value() { sed -n "s/^[[:space:]]*$1=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$env_file" | tail -n 1; }
+
+require_env_file() { [[ -r $env_file ]] || fail "$env_file cannot be read: run deploy/local/up, or name another one with --env-file"; }
+
+# Path of the key-encryption key; a relative one is meant from the env file's folder.
+key_file() {
+    local path
+    path=$(env_value FORGE_KEY_FILE)
+    [[ -n $path ]] || fail "$env_file does not set FORGE_KEY_FILE"
+    [[ $path == /* ]] || path=$(cd "$(dirname "$env_file")" && pwd)/$path
+    printf '%s' "$path"
+}
+
+# with_url VARIABLE PROGRAM [ARGUMENT...]: runs a PostgreSQL program on the database that the env file's variable names. The password goes
+# by the environment: other users can read command lines. PG_BINDIR: folder of the programs, where they are not those of PATH.
+with_url() {
+    local variable=$1 program=$2 url password=
+    shift 2
+    url=$(env_value "$variable")
+    [[ -n $url ]] || fail "$env_file does not set $variable: run forged bootstrap roles"
+    url=${url/#postgresql+*:\/\//postgresql:\/\/}
+    if [[ $url =~ ^([a-z]+://[^:/@]*):([^@]*)(@.*)$ ]]; then
+        url=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
+        password=$(printf '%b' "${BASH_REMATCH[2]//\%/\\x}")
+    fi
+    [[ -z ${PG_BINDIR:-} ]] || program=$PG_BINDIR/$program
+    (
+        [[ -z $password ]] || export PGPASSWORD=$password
+        PGOPTIONS='-c client_min_messages=warning' "$program" --dbname="$url" "$@"
+    )
+}
+
+owner_psql() { with_url DATABASE_OWNER_URL psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 "$@"; }
+
+# Servers must not write while the database is emptied. Ours is stopped, others are not ours to stop.
+require_no_server() {
+    local sessions
+    [[ ! $env_file -ef $state/.env ]] || stop_forged
+    sessions=$(owner_psql -c "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'forge_app'")
+    ((sessions == 0)) || fail "forged is connected to this database ($sessions sessions): stop it first"
+}
+
+# confirm QUESTION: ends the script unless the answer is yes.
+confirm() {
+    local answer=
+    printf '%s Type yes to go on: ' "$1" >&2
+    read -r answer || true
+    [[ $answer == yes ]] || fail "nothing was changed"
 }

@@ -1,4 +1,6 @@
 /* PromptService: prompts as callers see them, each told as one of its versions. Versions themselves: version.c. */
+#include "service/prompt/prompt.h"
+
 #include "rpc/page.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
@@ -11,9 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REPLY_CONTENT_BYTES_MAX = 3 << 20 /* of a page, so that it stays below the reply limit of 4 MiB */ };
-
-static forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
+forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
 {
     struct prompt_content_row content;
     forge_code rc = prompt_content_read(call, row, &content);
@@ -91,21 +91,13 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
     return prompt_from_row(call, &row, out);
 }
 
-/* Which prompt and which of its versions a request selects. */
-struct selection {
-    bool by_name;
-    struct forge_uuid id, project_id;
-    const char *name;
-    int32_t version; /* 0 = current */
-};
-
 static const char *path(struct rpc_call *call, const char *prefix, const char *field)
 {
     const char *joined = forge_arena_printf(call->arena, "%s%s", prefix, field);
     return joined != NULL ? joined : field;
 }
 
-static void selector_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct selection *out)
+static void selector_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out)
 {
     switch (in->selector_case) {
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION:
@@ -127,11 +119,10 @@ static void selector_check(struct rpc_call *call, const char *prefix, const Forg
         rpc_call_violation(call, path(call, prefix, "subject"), "is for labels, and this server has none");
 }
 
-/* prefix: of the fields' paths, "" or "prompt.". */
-static void selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct selection *out)
+void prompt_selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out)
 {
     bool has_id = in->id[0] != '\0', has_name = in->name[0] != '\0' || in->project_id[0] != '\0';
-    *out = (struct selection){.by_name = has_name, .name = in->name};
+    *out = (struct prompt_selection){.by_name = has_name, .name = in->name};
     if (has_id == has_name)
         rpc_call_violation(call, path(call, prefix, "id"), "either id, or project_id and name, is required");
     else if (has_id)
@@ -143,7 +134,7 @@ static void selection_check(struct rpc_call *call, const char *prefix, const For
     selector_check(call, prefix, in, out);
 }
 
-static struct db_stmt *selection_statement(struct rpc_call *call, const struct selection *selection)
+static struct db_stmt *selection_statement(struct rpc_call *call, const struct prompt_selection *selection)
 {
     struct db_stmt *q = db_stmt(call->db, selection->by_name ? SQL_PROMPT_GET_BY_NAME : SQL_PROMPT_GET);
     db_bind_uuid(q, &call->principal.organization_id);
@@ -159,7 +150,7 @@ static struct db_stmt *selection_statement(struct rpc_call *call, const struct s
     return q;
 }
 
-static forge_code selection_run(struct rpc_call *call, const struct selection *selection, struct db_row *out_row)
+forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *out_row)
 {
     if (selection->by_name && !auth_principal_may_use_project(&call->principal, &selection->project_id))
         return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
@@ -183,12 +174,12 @@ static forge_code selection_run(struct rpc_call *call, const struct selection *s
 
 forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
 {
-    struct selection selection;
-    selection_check(call, "", in, &selection);
+    struct prompt_selection selection;
+    prompt_selection_check(call, "", in, &selection);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_row row;
-    forge_code rc = selection_run(call, &selection, &row);
+    forge_code rc = prompt_selection_run(call, &selection, &row);
     return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
 }
 
@@ -217,7 +208,7 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     db_bind_text(q, page->has_key ? page->last_name : "");
     db_bind_int32(q, page->size + 1);
     db_bind_bool(q, full);
-    db_bind_int64(q, full ? REPLY_CONTENT_BYTES_MAX : INT64_MAX);
+    db_bind_int64(q, full ? PROMPT_REPLY_CONTENT_BYTES_MAX : INT64_MAX);
     return q;
 }
 
@@ -356,17 +347,17 @@ static forge_code render(struct rpc_call *call, const struct prompt_content_row 
 
 forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in, Forge__V1__RenderPromptResponse *out)
 {
-    struct selection selection = {0};
+    struct prompt_selection selection = {0};
     if (in->prompt == NULL)
         rpc_call_violation(call, "prompt", "is required");
     else
-        selection_check(call, "prompt.", in->prompt, &selection);
+        prompt_selection_check(call, "prompt.", in->prompt, &selection);
     values_check(call, in);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_row row;
     struct prompt_content_row content;
-    forge_code rc = selection_run(call, &selection, &row);
+    forge_code rc = prompt_selection_run(call, &selection, &row);
     if (rc == FORGE_OK)
         rc = prompt_content_read(call, &row, &content);
     if (rc != FORGE_OK)

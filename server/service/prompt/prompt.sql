@@ -1,4 +1,5 @@
--- A prompt is told as one of its versions: the columns of p from prompts, those of v from prompt_versions.
+-- A prompt is told as one of its versions: the columns of p from prompts, those of v from prompt_versions. A deleted project's prompts do not
+-- exist, although their rows stay until maintenance removes them.
 
 -- name: prompt_create :one
 WITH project AS (
@@ -31,7 +32,8 @@ LEFT JOIN LATERAL (
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $3::integer IS NULL THEN p.current_version ELSE $3 END
     LIMIT 1
 ) v ON true
-WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4);
+WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4)
+  AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL);
 
 -- name: prompt_get_by_name :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
@@ -44,7 +46,8 @@ LEFT JOIN LATERAL (
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $4::integer IS NULL THEN p.current_version ELSE $4 END
     LIMIT 1
 ) v ON true
-WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3;
+WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
+  AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
 -- name: prompt_list :many
@@ -81,6 +84,7 @@ SELECT id FROM prompts WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE;
 WITH p AS (
     SELECT id, project_id, current_version, newest_version FROM prompts
     WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)
+      AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = prompts.project_id AND deleted_at IS NULL)
 ), existing AS (
     SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at FROM prompt_versions
     WHERE organization_id = $1 AND prompt_id = $2 AND content_hash = $11 AND EXISTS (SELECT FROM p)
@@ -135,4 +139,5 @@ LEFT JOIN LATERAL (
     ) v
 ) page ON page.bytes_before < $8::bigint
 WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id = $3)
+  AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL)
 ORDER BY page.version DESC;

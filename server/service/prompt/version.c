@@ -2,14 +2,13 @@
 #include "rpc/page.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
+#include "service/prompt/prompt.h"
 #include "service/reply.h"
 #include "service/validate.h"
 
 #include "rpc_table.h"
 
 #include <string.h>
-
-enum { REPLY_CONTENT_BYTES_MAX = 3 << 20 /* of a page, so that it stays below the reply limit of 4 MiB */ };
 
 static forge_code version_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__PromptVersion *out)
 {
@@ -106,7 +105,7 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     db_bind_uuid(q, author);
     db_bind_int32(q, page->size + 1);
     db_bind_bool(q, full);
-    db_bind_int64(q, full ? REPLY_CONTENT_BYTES_MAX : INT64_MAX);
+    db_bind_int64(q, full ? PROMPT_REPLY_CONTENT_BYTES_MAX : INT64_MAX);
     return q;
 }
 

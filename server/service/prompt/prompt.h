@@ -1,0 +1,32 @@
+/* What the handlers of the prompt service share: which prompt and version a request selects, and how a row of prompt_get becomes a reply.
+ * Private to the prompt service. */
+#ifndef SERVER_SERVICE_PROMPT_PROMPT_H
+#define SERVER_SERVICE_PROMPT_PROMPT_H
+
+#include "db/row.h"
+#include "rpc/call.h"
+
+#include "forge/v1/prompt.pb-c.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Of the contents of a page or batch, so that it stays below the reply limit of 4 MiB. */
+enum { PROMPT_REPLY_CONTENT_BYTES_MAX = 3 << 20 };
+
+/* Which prompt and which of its versions a request selects. */
+struct prompt_selection {
+    bool by_name;
+    struct forge_uuid id, project_id;
+    const char *name;
+    int32_t version; /* 0 = current */
+};
+/* Notes every violation on the call. prefix: of the fields' paths, "" or "prompt.". */
+void prompt_selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out);
+/* The row that the selection names, with the columns of prompt_get. NOT_FOUND says whether the prompt or the version is missing. */
+forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *out_row) FORGE_MUST_CHECK;
+
+/* A row with the columns of prompt_get. */
+forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out) FORGE_MUST_CHECK;
+
+#endif

@@ -48,17 +48,27 @@ forge_code project_create(struct rpc_call *call, const Forge__V1__CreateProjectR
     return FORGE_OK;
 }
 
+/* What ends the checks of a request for one project: a violation, or a key that is bound to another one. */
+static forge_code check_end(struct rpc_call *call, const struct forge_uuid *id)
+{
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (!auth_principal_may_use_project(&call->principal, id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    return FORGE_OK;
+}
+
 static forge_code get_by_id(struct rpc_call *call, const char *id_text, struct db_row *out_row)
 {
     struct forge_uuid id;
-    if (!validate_uuid(call, "id", id_text, &id))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, &id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    validate_uuid(call, "id", id_text, &id);
+    forge_code rc = check_end(call, &id);
+    if (rc != FORGE_OK)
+        return rc;
     struct db_stmt *q = db_stmt(call->db, SQL_PROJECT_GET);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, &id);
-    forge_code rc = db_run_one(q, out_row, &call->error);
+    rc = db_run_one(q, out_row, &call->error);
     return rc == FORGE_NOT_FOUND ? rpc_call_fail(call, rc, "project %s not found", id_text) : rc;
 }
 
@@ -133,5 +143,89 @@ forge_code project_list(struct rpc_call *call, const Forge__V1__ListProjectsRequ
     if (rows.count > page.size && out->n_projects > 0)
         out->next_page_token =
             rpc_page_next(call, in->name_prefix, prefix_size, out->projects[out->n_projects - 1]->name, 0, &(struct forge_uuid){0});
+    return FORGE_OK;
+}
+
+/* A write of one project that the etag was read of: its row as it is now, one row_version further. */
+static forge_code run_change(struct rpc_call *call, struct db_stmt *q, const char *id_text, const char *etag, struct db_row *out_row)
+{
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", id_text);
+    if (!reply_etag_matches(etag, db_row_int64(&row, "row_version") - 1))
+        return rpc_call_fail(call, FORGE_ABORTED, "the project has changed since this etag was read");
+    *out_row = row;
+    return FORGE_OK;
+}
+
+enum { UPDATES_NAME = 1, UPDATES_DESCRIPTION = 2 };
+
+static forge_code update_check(struct rpc_call *call, const Forge__V1__UpdateProjectRequest *in, unsigned *fields, struct forge_uuid *id)
+{
+    static const char *const paths[] = {"name", "description"};
+    validate_uuid(call, "id", in->id, id);
+    unsigned given = (in->name[0] != '\0' ? UPDATES_NAME : 0u) | (in->description[0] != '\0' ? UPDATES_DESCRIPTION : 0u);
+    *fields = validate_update_mask(call, in->update_mask, paths, 2, given);
+    if ((*fields & UPDATES_NAME) != 0)
+        validate_name(call, "name", in->name);
+    if ((*fields & UPDATES_DESCRIPTION) != 0)
+        validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
+    validate_etag(call, "etag", in->etag);
+    return check_end(call, id);
+}
+
+forge_code project_update(struct rpc_call *call, const Forge__V1__UpdateProjectRequest *in, Forge__V1__Project *out)
+{
+    struct forge_uuid id;
+    unsigned fields;
+    forge_code rc = update_check(call, in, &fields, &id);
+    if (rc != FORGE_OK)
+        return rc;
+    struct db_stmt *q = db_stmt(call->db, SQL_PROJECT_UPDATE);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &id);
+    db_bind_bool(q, (fields & UPDATES_NAME) != 0);
+    db_bind_text(q, in->name);
+    db_bind_bool(q, (fields & UPDATES_DESCRIPTION) != 0);
+    db_bind_text(q, in->description[0] != '\0' ? in->description : NULL);
+    db_bind_time_us(q, call->now_us);
+    struct db_row row;
+    rc = run_change(call, q, in->id, in->etag, &row);
+    if (rc == FORGE_ALREADY_EXISTS && reply_violates(call, "ix_projects_name"))
+        return rpc_call_fail(call, rc, "a project named \"%s\" exists already", in->name);
+    if (rc != FORGE_OK)
+        return rc;
+    rpc_write_change(call, "project", &id, NULL);
+    project_from_row(call, &row, out);
+    return FORGE_OK;
+}
+
+forge_code project_delete(struct rpc_call *call, const Forge__V1__DeleteProjectRequest *in, Google__Protobuf__Empty *out)
+{
+    struct forge_uuid id;
+    validate_uuid(call, "id", in->id, &id);
+    if (in->confirm_name[0] == '\0')
+        rpc_call_violation(call, "confirm_name", "is required");
+    validate_etag(call, "etag", in->etag);
+    forge_code rc = check_end(call, &id);
+    if (rc != FORGE_OK)
+        return rc;
+    struct db_stmt *q = db_stmt(call->db, SQL_PROJECT_DELETE);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &id);
+    db_bind_time_us(q, call->now_us);
+    struct db_row row;
+    rc = run_change(call, q, in->id, in->etag, &row);
+    if (rc != FORGE_OK)
+        return rc;
+    const char *name = db_row_text(&row, "name");
+    if (name != NULL && strcmp(name, in->confirm_name) != 0)
+        return rpc_call_fail(call, FORGE_FAILED_PRECONDITION, "confirm_name is not the name of this project");
+    rpc_write_change(call, "project", &id, NULL);
+    rpc_write_audit(call, "project.delete", "project", &id, NULL);
     return FORGE_OK;
 }

@@ -6,11 +6,9 @@
 #include "auth/key_file.h"
 #include "auth/token.h"
 #include "db/bootstrap.h"
-#include "db/maintain.h"
 #include "db/migrate.h"
 #include "wire/clock.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,14 +32,6 @@ static const char BOOTSTRAP_HELP[] =
     "\n"
     "Example: forged bootstrap roles --database-superuser-url postgresql://postgres@localhost/postgres\n"
     "         forged bootstrap token --ttl 15m\n";
-
-static const char MAINTAIN_HELP[] =
-    "Usage: forged maintain\n"
-    "\n"
-    "Deletes what nobody can ask for any more: changes older than 1 hour, stored replies older than 48 hours, expired sessions and\n"
-    "operator tokens. Run it every hour or so, from cron or a systemd timer; at any time, also beside running servers.\n"
-    "\n"
-    "Example: forged maintain --env-file /etc/promptforge/.env\n";
 
 static void tell(const char *line, void *user)
 {
@@ -160,27 +150,4 @@ int app_bootstrap(int argument_count, char *const arguments[])
         return app_usage_fail(&error);
     app_config_done(&config);
     return rc == FORGE_OK ? APP_EXIT_OK : app_usage_fail(&error);
-}
-
-int app_maintain(int argument_count, char *const arguments[])
-{
-    struct app_config config;
-    struct app_words words;
-    struct db_maintain_report report = {0};
-    struct forge_error error = {0};
-    if (app_usage_is_asked(argument_count, arguments))
-        return app_usage_print(APP_MAINTAIN, MAINTAIN_HELP);
-    forge_code rc = app_config_load(APP_MAINTAIN, argument_count, arguments, &config, &words, &error);
-    if (rc != FORGE_OK)
-        return app_usage_fail(&error);
-    if (words.count > 0)
-        rc = forge_error_set(&error, FORGE_INVALID_ARGUMENT, "unexpected word \"%.64s\"", words.words[0]);
-    else
-        rc = db_maintain(config.database_maint_url, forge_clock_wall_us(), &report, &error);
-    app_config_done(&config);
-    if (rc != FORGE_OK)
-        return app_usage_fail(&error);
-    printf("Deleted %" PRId64 " changes, %" PRId64 " stored replies, %" PRId64 " sessions, %" PRId64 " operator tokens\n", report.changes,
-           report.idempotency, report.sessions, report.operator_tokens);
-    return APP_EXIT_OK;
 }

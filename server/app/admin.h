@@ -5,6 +5,5 @@
 /* Each takes the words and flags after the command's name and returns the exit code. */
 int app_migrate(int argument_count, char *const arguments[]);
 int app_bootstrap(int argument_count, char *const arguments[]);
-int app_maintain(int argument_count, char *const arguments[]);
 
 #endif

@@ -1,5 +1,6 @@
 /* forged: the server, and the few commands that prepare its database. */
 #include "app/admin.h"
+#include "app/maintain.h"
 #include "app/serve.h"
 #include "app/usage.h"
 
@@ -12,7 +13,7 @@ static const char HELP[] = "Usage: forged <command> [flags]\n"
                            "  migrate             bring the database's schema to a revision: upgrade, downgrade, current\n"
                            "  bootstrap roles     make database roles, database and key-encryption key\n"
                            "  bootstrap token     print an operator token, to create the first organization with\n"
-                           "  maintain            delete what nobody can ask for any more; from cron\n"
+                           "  maintain            make a pass of upkeep: partitions, old rows, deleted projects\n"
                            "  help, --version\n"
                            "\n"
                            "forged <command> --help tells flags and settings.\n"

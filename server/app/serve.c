@@ -2,6 +2,7 @@
 
 #include "app/config.h"
 #include "app/file_watch.h"
+#include "app/maintain.h"
 #include "app/settings.h"
 #include "app/usage.h"
 #include "auth/key_check.h"
@@ -52,6 +53,7 @@ struct serve {
     struct rpc_server *rpc;
     struct rpc_nng_listener *ipc;
     struct http_server *http;
+    struct app_maintainer *maintainer; /* NULL without database_maint_url */
     struct app_file_watch certificates;
     int signals; /* signalfd */
     char instance[64];
@@ -83,6 +85,16 @@ static bool is_ready(void *user, const char **out_reason)
     }
     *out_reason = NULL;
     return true;
+}
+
+/* What /readyz says: also that nobody makes maintenance passes here. */
+static bool is_ready_for_http(void *user, const char **out_reason)
+{
+    const struct serve *serve = user;
+    bool ready = is_ready(user, out_reason);
+    if (ready && serve->maintainer == NULL)
+        *out_reason = "maintenance is off: DATABASE_MAINT_URL is not set";
+    return ready;
 }
 
 static uint64_t feed_last_poll_ms(void *user)
@@ -282,7 +294,7 @@ static forge_code start_http(struct serve *serve, struct forge_error *error)
         .port = (uint16_t)config->http_port,
         .connections_max = config->http_connections_max,
         .metrics = serve->metrics,
-        .is_ready = is_ready,
+        .is_ready = is_ready_for_http,
         .user = serve,
     };
     return http_server_new(&http, &serve->http, &serve->http_port, error);
@@ -322,7 +334,10 @@ static forge_code start(struct serve *serve, struct forge_error *error)
     if (rc != FORGE_OK)
         return rc;
     register_metrics(serve);
-    rc = start_http(serve, error);
+    if (config->database_maint_url != NULL)
+        rc = app_maintainer_start(config->database_maint_url, config->maintenance_interval_ms, serve->metrics, &serve->maintainer, error);
+    if (rc == FORGE_OK)
+        rc = start_http(serve, error);
     if (rc == FORGE_OK)
         rc = start_ipc(serve, error);
     if (rc == FORGE_OK)
@@ -336,6 +351,7 @@ static void stop(struct serve *serve)
     rpc_nng_listener_free(serve->ipc);
     http_server_free(serve->http);
     rpc_server_free(serve->rpc);
+    app_maintainer_stop(serve->maintainer);
     db_change_feed_free(serve->feed);
     db_pool_free(serve->slow_pool);
     db_pool_free(serve->pool);

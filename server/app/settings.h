@@ -27,7 +27,7 @@ struct app_config {
     char *database_url, *database_owner_url, *database_maint_url, *database_superuser_url, *database_name;
     bool database_passwords;
     unsigned database_connections_kept, database_connections_extra, database_connection_idle_ms, database_connect_timeout_ms;
-    unsigned change_poll_interval_ms;
+    unsigned change_poll_interval_ms, maintenance_interval_ms;
     /* threads, queues and limits of the wire; 0 loops and auth threads: by the number of cores */
     struct rpc_server_config rpc;
     size_t byte_budget;

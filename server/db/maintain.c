@@ -1,43 +1,80 @@
-#include "db/maintain.h"
-
-#include "db/admin_connection.h"
+#include "db/maintain_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOUR_S = 3600, CHANGES_KEPT_S = HOUR_S, IDEMPOTENCY_KEPT_S = 48 * HOUR_S };
+enum { HOUR_S = 3600, CHANGES_KEPT_S = HOUR_S, REPLIES_KEPT_S = 48 * HOUR_S, FAILURES_KEPT_S = 24 * HOUR_S, SECONDS_SIZE = 24 };
 
-struct clock_text {
-    char now[40], changes_before[40], idempotency_before[40]; /* seconds since the Unix epoch, for to_timestamp() */
-};
+/* A pass holds this session lock; the number is any that nobody else uses in this database ("frgmaint"). */
+static const char LOCK[] = "SELECT pg_try_advisory_lock(7382052301653666420)";
+static const char UNLOCK[] = "SELECT pg_advisory_unlock(7382052301653666420)";
 
-static void clock_format(struct clock_text *clock, int64_t now_us)
+bool db_maintain_is_stopped(const struct db_maintainer *maintainer)
 {
-    int64_t now_s = now_us / 1000000;
-    snprintf(clock->now, sizeof clock->now, "%" PRId64, now_s);
-    snprintf(clock->changes_before, sizeof clock->changes_before, "%" PRId64, now_s - CHANGES_KEPT_S);
-    snprintf(clock->idempotency_before, sizeof clock->idempotency_before, "%" PRId64, now_s - IDEMPOTENCY_KEPT_S);
+    return maintainer->config->stop != NULL && atomic_load(maintainer->config->stop);
 }
 
-/* Runs a DELETE and adds what it deleted. */
-static forge_code delete_rows(PGconn *conn, const char *sql, int count, const char *const *values, const char *what, int64_t *total,
-                              struct forge_error *error)
+static forge_code begin(struct db_maintainer *maintainer, const char *organization_id, struct forge_error *error)
 {
-    PGresult *result;
-    forge_code rc = db_admin_query(conn, sql, count, values, what, &result, error);
-    if (rc != FORGE_OK)
-        return rc;
-    *total += strtoll(PQcmdTuples(result), NULL, 10);
+    PGresult *result = NULL;
+    forge_code rc = db_admin_exec(maintainer->conn, "BEGIN", "beginning", error);
+    if (rc == FORGE_OK && organization_id != NULL)
+        rc = db_admin_query(maintainer->conn, "SELECT set_config('forge.organization_id', $1, true)", 1, &organization_id,
+                            "binding the organization", &result, error);
     PQclear(result);
+    return rc;
+}
+
+/* Commits when rc is OK, else rolls back; the outcome. */
+static forge_code end(struct db_maintainer *maintainer, forge_code rc, struct forge_error *error)
+{
+    if (rc == FORGE_OK)
+        return db_admin_exec(maintainer->conn, "COMMIT", "committing", error);
+    PQclear(PQexec(maintainer->conn, "ROLLBACK"));
+    return rc;
+}
+
+forge_code db_maintain_delete(struct db_maintainer *maintainer, const char *organization_id, const struct db_maintain_batch *batch,
+                              int64_t *total, struct forge_error *error)
+{
+    int64_t deleted = 1;
+    while (deleted > 0 && !db_maintain_is_stopped(maintainer)) {
+        PGresult *result = NULL;
+        forge_code rc = begin(maintainer, organization_id, error);
+        if (rc == FORGE_OK)
+            rc = db_admin_query(maintainer->conn, batch->sql, batch->parameter_count, batch->parameters, batch->what, &result, error);
+        deleted = rc == FORGE_OK ? strtoll(PQcmdTuples(result), NULL, 10) : 0;
+        PQclear(result);
+        rc = end(maintainer, rc, error);
+        if (rc != FORGE_OK)
+            return rc;
+        *total += deleted;
+    }
     return FORGE_OK;
 }
 
+forge_code db_maintain_query(struct db_maintainer *maintainer, const char *organization_id, const char *sql, const char *what,
+                             PGresult **out_rows, struct forge_error *error)
+{
+    PGresult *rows = NULL;
+    forge_code rc = begin(maintainer, organization_id, error);
+    if (rc == FORGE_OK)
+        rc = db_admin_query(maintainer->conn, sql, 1, &organization_id, what, &rows, error);
+    rc = end(maintainer, rc, error);
+    if (rc == FORGE_OK)
+        *out_rows = rows;
+    else
+        PQclear(rows);
+    return rc;
+}
+
+/* Short waits for locks: whoever queues behind us waits as long as we do. */
 static forge_code become_owner(PGconn *conn, struct forge_error *error)
 {
-    forge_code rc =
-        db_admin_exec(conn, "SET statement_timeout = '60s'; SET lock_timeout = '1s'; SET ROLE forge_owner", "becoming forge_owner", error);
+    forge_code rc = db_admin_exec(conn, "SET statement_timeout = '10s'; SET lock_timeout = '500ms'; SET ROLE forge_owner",
+                                  "becoming forge_owner", error);
     if (rc == FORGE_OK || strcmp(error->sqlstate, "42501") != 0)
         return rc;
     return forge_error_set(
@@ -45,75 +82,122 @@ static forge_code become_owner(PGconn *conn, struct forge_error *error)
         "this role may not become forge_owner: DATABASE_MAINT_URL must name forge_maint; `forged bootstrap roles` makes it");
 }
 
-static forge_code maintain_shared(PGconn *conn, const struct clock_text *clock, struct db_maintain_report *out, struct forge_error *error)
+static forge_code become_leader(struct db_maintainer *maintainer, struct forge_error *error)
 {
-    const char *changes_before[] = {clock->changes_before}, *now[] = {clock->now};
-    forge_code rc = delete_rows(conn, "DELETE FROM changes WHERE created_at < to_timestamp($1::bigint)", 1, changes_before,
-                                "deleting changes", &out->changes, error);
-    if (rc == FORGE_OK)
-        rc = delete_rows(conn, "DELETE FROM operator_tokens WHERE expires_at < to_timestamp($1::bigint)", 1, now,
-                         "deleting operator tokens", &out->operator_tokens, error);
-    return rc;
-}
-
-/* One organization, in one transaction bound to it. */
-static forge_code maintain_organization(PGconn *conn, const char *organization_id, const struct clock_text *clock,
-                                        struct db_maintain_report *out, struct forge_error *error)
-{
-    const char *tenant[] = {organization_id}, *stored[] = {organization_id, clock->idempotency_before},
-               *expired[] = {organization_id, clock->now};
-    int64_t idempotency = 0, sessions = 0;
-    PGresult *result = NULL;
-    forge_code rc = db_admin_exec(conn, "BEGIN", "beginning", error);
-    if (rc == FORGE_OK)
-        rc = db_admin_query(conn, "SELECT set_config('forge.organization_id', $1, true)", 1, tenant, "binding the organization", &result,
-                            error);
-    if (rc == FORGE_OK)
-        rc = delete_rows(conn, "DELETE FROM idempotency WHERE organization_id = $1 AND created_at < to_timestamp($2::bigint)", 2, stored,
-                         "deleting stored replies", &idempotency, error);
-    if (rc == FORGE_OK)
-        rc = delete_rows(conn, "DELETE FROM sessions WHERE organization_id = $1 AND expires_at < to_timestamp($2::bigint)", 2, expired,
-                         "deleting sessions", &sessions, error);
-    if (rc == FORGE_OK)
-        rc = db_admin_exec(conn, "COMMIT", "committing", error);
-    PQclear(result);
-    if (rc != FORGE_OK) {
-        PQclear(PQexec(conn, "ROLLBACK"));
+    PGresult *result;
+    forge_code rc = db_admin_query(maintainer->conn, LOCK, 0, NULL, "taking the maintenance lock", &result, error);
+    if (rc != FORGE_OK)
         return rc;
-    }
-    out->idempotency += idempotency;
-    out->sessions += sessions;
+    maintainer->report->is_leader = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
     return FORGE_OK;
 }
 
-static forge_code maintain_organizations(PGconn *conn, const struct clock_text *clock, struct db_maintain_report *out,
-                                         struct forge_error *error)
+/* Seconds since the Unix epoch, for to_timestamp(). */
+static void seconds_before(const struct db_maintainer *maintainer, int64_t age_s, char out[SECONDS_SIZE])
 {
-    PGresult *organizations;
-    forge_code rc =
-        db_admin_query(conn, "SELECT organization_id FROM organization_names", 0, NULL, "listing organizations", &organizations, error);
-    if (rc != FORGE_OK)
-        return rc;
-    for (int i = 0; i < PQntuples(organizations) && rc == FORGE_OK; i++)
-        rc = maintain_organization(conn, PQgetvalue(organizations, i, 0), clock, out, error);
-    PQclear(organizations);
+    snprintf(out, SECONDS_SIZE, "%" PRId64, maintainer->config->now_us / 1000000 - age_s);
+}
+
+static forge_code delete_shared(struct db_maintainer *maintainer, struct forge_error *error)
+{
+    char changes_before[SECONDS_SIZE], failures_before[SECONDS_SIZE], now[SECONDS_SIZE];
+    seconds_before(maintainer, CHANGES_KEPT_S, changes_before);
+    seconds_before(maintainer, FAILURES_KEPT_S, failures_before);
+    seconds_before(maintainer, 0, now);
+    const struct db_maintain_batch changes = {"deleting changes",
+                                              "DELETE FROM changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM changes"
+                                              " WHERE created_at < to_timestamp($1::bigint) LIMIT 5000))",
+                                              {changes_before},
+                                              1};
+    const struct db_maintain_batch tokens = {
+        "deleting operator tokens", "DELETE FROM operator_tokens WHERE expires_at < to_timestamp($1::bigint)", {now}, 1};
+    const struct db_maintain_batch failures = {"deleting login failures",
+                                               "DELETE FROM login_failures WHERE ctid = ANY (ARRAY(SELECT ctid FROM login_failures"
+                                               " WHERE last_failure_at < to_timestamp($1::bigint) AND (locked_until IS NULL"
+                                               " OR locked_until < to_timestamp($2::bigint)) LIMIT 5000))",
+                                               {failures_before, now},
+                                               2};
+    forge_code rc = db_maintain_delete(maintainer, NULL, &changes, &maintainer->report->changes, error);
+    if (rc == FORGE_OK)
+        rc = db_maintain_delete(maintainer, NULL, &tokens, &maintainer->report->operator_tokens, error);
+    if (rc == FORGE_OK)
+        rc = db_maintain_delete(maintainer, NULL, &failures, &maintainer->report->login_failures, error);
     return rc;
 }
 
-forge_code db_maintain(const char *url, int64_t now_us, struct db_maintain_report *out, struct forge_error *error)
+/* Partitions of stored replies go as a whole (maintain_partitions.c); the default one holds the first day, and whatever came when none had
+ * been made. */
+static forge_code delete_of_organization(struct db_maintainer *maintainer, const char *organization_id, struct forge_error *error)
 {
-    struct clock_text clock;
-    PGconn *conn;
-    forge_code rc = db_admin_open(url, NULL, &conn, error);
+    char replies_before[SECONDS_SIZE], now[SECONDS_SIZE];
+    seconds_before(maintainer, REPLIES_KEPT_S, replies_before);
+    seconds_before(maintainer, 0, now);
+    const struct db_maintain_batch replies = {
+        "deleting stored replies",
+        "DELETE FROM forge_partitions.idempotency_default WHERE organization_id = $1 AND ctid = ANY (ARRAY("
+        "SELECT ctid FROM forge_partitions.idempotency_default"
+        " WHERE organization_id = $1 AND created_at < to_timestamp($2::bigint) LIMIT 5000))",
+        {organization_id, replies_before},
+        2};
+    const struct db_maintain_batch sessions = {"deleting sessions",
+                                               "DELETE FROM sessions WHERE organization_id = $1 AND ctid = ANY (ARRAY("
+                                               "SELECT ctid FROM sessions WHERE organization_id = $1"
+                                               " AND expires_at < to_timestamp($2::bigint) LIMIT 5000))",
+                                               {organization_id, now},
+                                               2};
+    forge_code rc = db_maintain_delete(maintainer, organization_id, &replies, &maintainer->report->stored_replies, error);
+    if (rc == FORGE_OK)
+        rc = db_maintain_delete(maintainer, organization_id, &sessions, &maintainer->report->sessions, error);
+    return rc;
+}
+
+/* The first error is told, after every organization had its turn. */
+static forge_code maintain_organizations(struct db_maintainer *maintainer, struct forge_error *error)
+{
+    PGresult *rows;
+    forge_code first = FORGE_OK;
+    forge_code rc = db_admin_query(maintainer->conn, "SELECT organization_id, deleted_at IS NOT NULL FROM organization_names", 0, NULL,
+                                   "listing organizations", &rows, error);
     if (rc != FORGE_OK)
         return rc;
-    memset(out, 0, sizeof *out);
-    clock_format(&clock, now_us);
-    rc = become_owner(conn, error);
+    for (int i = 0; i < PQntuples(rows) && !db_maintain_is_stopped(maintainer); i++) {
+        struct forge_error failure = {0};
+        const char *organization_id = PQgetvalue(rows, i, 0);
+        rc = delete_of_organization(maintainer, organization_id, &failure);
+        if (rc == FORGE_OK && PQgetvalue(rows, i, 1)[0] == 't')
+            rc = db_maintain_remove_organization(maintainer, organization_id, &failure);
+        else if (rc == FORGE_OK)
+            rc = db_maintain_remove_projects(maintainer, organization_id, &failure);
+        if (rc == FORGE_OK || first != FORGE_OK)
+            continue;
+        first = rc;
+        *error = failure;
+        if (PQstatus(maintainer->conn) != CONNECTION_OK)
+            break;
+    }
+    PQclear(rows);
+    return first;
+}
+
+forge_code db_maintain(const struct db_maintain_config *config, struct db_maintain_report *out, struct forge_error *error)
+{
+    struct db_maintainer maintainer = {.config = config, .report = out};
+    *out = (struct db_maintain_report){0};
+    forge_code rc = db_admin_open(config->url, NULL, &maintainer.conn, error);
+    if (rc != FORGE_OK)
+        return rc;
+    rc = become_owner(maintainer.conn, error);
     if (rc == FORGE_OK)
-        rc = maintain_shared(conn, &clock, out, error);
-    if (rc == FORGE_OK)
-        rc = maintain_organizations(conn, &clock, out, error);
-    PQfinish(conn);
+        rc = become_leader(&maintainer, error);
+    if (rc == FORGE_OK && out->is_leader)
+        rc = db_maintain_partitions(&maintainer, error);
+    if (rc == FORGE_OK && out->is_leader)
+        rc = delete_shared(&maintainer, error);
+    if (rc == FORGE_OK && out->is_leader)
+        rc = maintain_organizations(&maintainer, error);
+    if (out->is_leader)
+        PQclear(PQexec(maintainer.conn, UNLOCK)); /* the end of a connection would release it a moment after we have returned */
+    PQfinish(maintainer.conn);
     return rc;
 }

@@ -18,7 +18,8 @@ struct http_server_config {
     uint16_t port;    /* 0 picks one */
     unsigned connections_max;
     struct base_metrics *metrics; /* must outlive the server */
-    /* On the server's thread; must not block. *out_reason: what is in the way, or NULL; valid until the next call on this thread. */
+    /* On the server's thread; must not block. *out_reason: what is in the way, or a remark when ready, or NULL; valid until the next
+     * call on this thread. */
     bool (*is_ready)(void *user, const char **out_reason);
     void *user;
 };

@@ -1,0 +1,165 @@
+#include "app/maintain.h"
+
+#include "app/config.h"
+#include "app/settings.h"
+#include "app/usage.h"
+#include "base/log.h"
+#include "db/maintain.h"
+#include "wire/clock.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* ---- the command ---- */
+
+static const char HELP[] =
+    "Usage: forged maintain\n"
+    "\n"
+    "One pass of upkeep: makes the partitions of the days to come, deletes what nobody can ask for any more (changes older than 1 hour,\n"
+    "stored replies older than 48 hours, expired sessions and operator tokens) and removes organizations and projects that were deleted.\n"
+    "Servers that have DATABASE_MAINT_URL do it by themselves (maintenance_interval); without it run this every hour or so, from cron or "
+    "a\n"
+    "systemd timer, at any time. A pass that was killed is continued by the next one.\n"
+    "\n"
+    "Example: forged maintain --env-file /etc/promptforge/.env\n";
+
+static void print_report(const struct db_maintain_report *report)
+{
+    if (!report->is_leader) {
+        printf("Another maintenance pass is running: nothing to do\n");
+        return;
+    }
+    printf("Deleted %" PRId64 " changes, %" PRId64 " stored replies, %" PRId64 " sessions, %" PRId64 " operator tokens, %" PRId64
+           " login failures\n",
+           report->changes, report->stored_replies, report->sessions, report->operator_tokens, report->login_failures);
+    printf("Made %" PRId64 " partitions, dropped %" PRId64 "\n", report->partitions_made, report->partitions_dropped);
+    printf("Removed %" PRId64 " organizations and %" PRId64 " projects with %" PRId64 " rows\n", report->organizations_removed,
+           report->projects_removed, report->rows_removed);
+}
+
+int app_maintain(int argument_count, char *const arguments[])
+{
+    struct app_config config;
+    struct app_words words;
+    struct db_maintain_report report = {0};
+    struct forge_error error = {0};
+    if (app_usage_is_asked(argument_count, arguments))
+        return app_usage_print(APP_MAINTAIN, HELP);
+    forge_code rc = app_config_load(APP_MAINTAIN, argument_count, arguments, &config, &words, &error);
+    if (rc != FORGE_OK)
+        return app_usage_fail(&error);
+    const struct db_maintain_config pass = {.url = config.database_maint_url, .now_us = forge_clock_wall_us()};
+    if (words.count > 0)
+        rc = forge_error_set(&error, FORGE_INVALID_ARGUMENT, "unexpected word \"%.64s\"", words.words[0]);
+    else
+        rc = db_maintain(&pass, &report, &error);
+    app_config_done(&config);
+    if (rc != FORGE_OK)
+        return app_usage_fail(&error);
+    print_report(&report);
+    return APP_EXIT_OK;
+}
+
+/* ---- the thread ---- */
+
+enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_ELSEWHERE };
+static const char *const OUTCOMES[] = {"done", "failed", "elsewhere"};
+
+struct app_maintainer {
+    const char *url;
+    unsigned interval_ms;
+    struct base_metric *passes; /* by outcome */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t stopping; /* on the monotonic clock */
+    atomic_bool stop;        /* changed under the lock */
+};
+
+static void log_report(const struct db_maintain_report *report)
+{
+    int64_t deleted = report->changes + report->stored_replies + report->sessions + report->operator_tokens + report->login_failures;
+    int64_t removed = report->rows_removed + report->projects_removed + report->organizations_removed;
+    if (deleted + removed + report->partitions_made + report->partitions_dropped == 0)
+        return;
+    base_log(BASE_LOG_INFO, "maintenance", base_log_int("deleted", deleted), base_log_int("partitions_made", report->partitions_made),
+             base_log_int("partitions_dropped", report->partitions_dropped), base_log_int("organizations", report->organizations_removed),
+             base_log_int("projects", report->projects_removed), base_log_int("rows_removed", report->rows_removed));
+}
+
+static void make_pass(struct app_maintainer *maintainer)
+{
+    const struct db_maintain_config pass = {.url = maintainer->url, .now_us = forge_clock_wall_us(), .stop = &maintainer->stop};
+    struct db_maintain_report report;
+    struct forge_error error = {0};
+    forge_code rc = db_maintain(&pass, &report, &error);
+    unsigned outcome = rc != FORGE_OK ? OUTCOME_FAILED : report.is_leader ? OUTCOME_DONE : OUTCOME_ELSEWHERE;
+    base_metric_add(maintainer->passes, outcome, 0, 1);
+    if (rc != FORGE_OK)
+        base_log_failure(BASE_LOG_WARNING, "maintenance failed; the next pass goes on", &error);
+    log_report(&report); /* also of a pass that failed half-way */
+}
+
+static void *run(void *user)
+{
+    struct app_maintainer *maintainer = user;
+    struct timespec next;
+    clock_gettime(CLOCK_MONOTONIC, &next);
+    while (!atomic_load(&maintainer->stop)) {
+        next.tv_sec += maintainer->interval_ms / 1000;
+        next.tv_nsec += (long)(maintainer->interval_ms % 1000) * 1000000;
+        if (next.tv_nsec >= 1000000000) {
+            next.tv_sec++;
+            next.tv_nsec -= 1000000000;
+        }
+        pthread_mutex_lock(&maintainer->lock);
+        while (!atomic_load(&maintainer->stop) && pthread_cond_timedwait(&maintainer->stopping, &maintainer->lock, &next) == 0)
+            continue;
+        pthread_mutex_unlock(&maintainer->lock);
+        if (!atomic_load(&maintainer->stop))
+            make_pass(maintainer);
+        clock_gettime(CLOCK_MONOTONIC, &next);
+    }
+    return NULL;
+}
+
+forge_code app_maintainer_start(const char *url, unsigned interval_ms, struct base_metrics *metrics, struct app_maintainer **out,
+                                struct forge_error *error)
+{
+    static const struct base_metric_label outcome = {"outcome", OUTCOMES, sizeof OUTCOMES / sizeof OUTCOMES[0]};
+    struct app_maintainer *maintainer = calloc(1, sizeof *maintainer);
+    if (maintainer == NULL)
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for maintenance");
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&maintainer->stopping, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&maintainer->lock, NULL);
+    maintainer->url = url;
+    maintainer->interval_ms = interval_ms;
+    maintainer->passes = base_metric_new(metrics, BASE_METRIC_COUNTER, "forged_maintenance_passes_total",
+                                         "Maintenance passes; elsewhere: another server was at it.", &outcome, 1);
+    if (pthread_create(&maintainer->thread, NULL, run, maintainer) != 0) {
+        free(maintainer);
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no thread for maintenance");
+    }
+    *out = maintainer;
+    return FORGE_OK;
+}
+
+void app_maintainer_stop(struct app_maintainer *maintainer)
+{
+    if (maintainer == NULL)
+        return;
+    pthread_mutex_lock(&maintainer->lock);
+    atomic_store(&maintainer->stop, true);
+    pthread_cond_signal(&maintainer->stopping);
+    pthread_mutex_unlock(&maintainer->lock);
+    pthread_join(maintainer->thread, NULL);
+    pthread_cond_destroy(&maintainer->stopping);
+    pthread_mutex_destroy(&maintainer->lock);
+    free(maintainer);
+}

@@ -14,7 +14,7 @@
 struct app_config; /* app/settings.h */
 
 /* Commands, as bits: which of them take a setting. */
-enum app_command { APP_SERVE = 1, APP_MIGRATE = 2, APP_BOOTSTRAP_ROLES = 4, APP_BOOTSTRAP_TOKEN = 8, APP_MAINTAIN = 16 };
+enum app_command { APP_SERVE = 1, APP_MIGRATE = 2, APP_BOOTSTRAP_ROLES = 4, APP_BOOTSTRAP_TOKEN = 8, APP_MAINTAIN = 16, APP_REWRAP = 32 };
 
 enum app_setting_type {
     APP_TEXT,     /* char *, NULL when not set */

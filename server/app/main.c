@@ -1,6 +1,7 @@
 /* forged: the server, and the few commands that prepare its database. */
 #include "app/admin.h"
 #include "app/maintain.h"
+#include "app/rewrap.h"
 #include "app/serve.h"
 #include "app/usage.h"
 
@@ -14,6 +15,7 @@ static const char HELP[] = "Usage: forged <command> [flags]\n"
                            "  bootstrap roles     make database roles, database and key-encryption key\n"
                            "  bootstrap token     print an operator token, to create the first organization with\n"
                            "  maintain            make a pass of upkeep: partitions, old rows, deleted projects\n"
+                           "  rewrap              seal stored secrets anew after the key-encryption key was changed\n"
                            "  help, --version\n"
                            "\n"
                            "forged <command> --help tells flags and settings.\n"
@@ -28,7 +30,8 @@ static const char HELP[] = "Usage: forged <command> [flags]\n"
 static const struct {
     const char *name;
     int (*run)(int argument_count, char *const arguments[]);
-} COMMANDS[] = {{"serve", app_serve}, {"migrate", app_migrate}, {"bootstrap", app_bootstrap}, {"maintain", app_maintain}};
+} COMMANDS[] = {
+    {"serve", app_serve}, {"migrate", app_migrate}, {"bootstrap", app_bootstrap}, {"maintain", app_maintain}, {"rewrap", app_rewrap}};
 
 int main(int argc, char *argv[])
 {

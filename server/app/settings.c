@@ -4,7 +4,7 @@
 #include "base/log.h"
 
 enum { KIB = 1 << 10, MIB = 1 << 20, SECOND = 1000, MINUTE = 60000, HOUR = 3600000 };
-enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN | APP_MAINTAIN };
+enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN | APP_MAINTAIN | APP_REWRAP };
 enum { PATH_MAX_BYTES = 4000, URL_MAX_BYTES = 2000 };
 
 static const char *const MODES[] = {"production", "development", NULL};
@@ -82,8 +82,9 @@ const struct app_setting app_settings[] = {
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_MIGRATE | APP_BOOTSTRAP_TOKEN, .secret = true,
      .help = "postgresql:// URL of the role that owns the schema (forge_owner). Not set: DATABASE_URL."},
     {.name = "database_maint_url", .variable = "DATABASE_MAINT_URL", .type = APP_TEXT, .offset = FIELD(database_maint_url),
-     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_SERVE | APP_MAINTAIN, .required = APP_MAINTAIN,
-     .secret = true, .help = "postgresql:// URL of the role that maintains (forge_maint). Not set: servers do no maintenance."},
+     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_SERVE | APP_MAINTAIN | APP_REWRAP,
+     .required = APP_MAINTAIN | APP_REWRAP, .secret = true,
+     .help = "postgresql:// URL of the role that maintains (forge_maint). Not set: servers do no maintenance."},
     {.name = "database_superuser_url", .variable = "DATABASE_SUPERUSER_URL", .type = APP_TEXT, .offset = FIELD(database_superuser_url),
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_BOOTSTRAP_ROLES, .required = APP_BOOTSTRAP_ROLES, .secret = true,
      .help = "postgresql:// URL of a superuser, in any database of the cluster."},
@@ -112,7 +113,7 @@ const struct app_setting app_settings[] = {
      .offset = FIELD(maintenance_interval_ms), .default_value = "10m", .min = 100, .max = 24 * HOUR, .commands = APP_SERVE,
      .help = "How often a server with DATABASE_MAINT_URL makes a maintenance pass; of several servers one does."},
     {.name = "key_file", .variable = "FORGE_KEY_FILE", .type = APP_TEXT, .offset = FIELD(key_file), .default_value = "",
-     .max = PATH_MAX_BYTES, .commands = APP_SERVE | APP_BOOTSTRAP_ROLES, .required = APP_SERVE,
+     .max = PATH_MAX_BYTES, .commands = APP_SERVE | APP_BOOTSTRAP_ROLES | APP_REWRAP, .required = APP_SERVE | APP_REWRAP,
      .help = "File with the key-encryption key, the same on all servers; `bootstrap roles` makes it (not set: forge.key beside the env file)."},
     {.name = "migrations_folder", .variable = "FORGE_MIGRATIONS_FOLDER", .type = APP_TEXT, .offset = FIELD(migrations_folder),
      .default_value = APP_MIGRATIONS_FOLDER, .max = PATH_MAX_BYTES, .commands = APP_MIGRATE,

@@ -102,3 +102,33 @@ forge_code db_admin_query(PGconn *conn, const char *sql, int count, const char *
     *out_result = result;
     return FORGE_OK;
 }
+
+forge_code db_admin_become_owner(PGconn *conn, struct forge_error *error)
+{
+    forge_code rc = db_admin_exec(conn, "SET statement_timeout = '10s'; SET lock_timeout = '500ms'; SET ROLE forge_owner",
+                                  "becoming forge_owner", error);
+    if (rc == FORGE_OK || strcmp(error->sqlstate, "42501") != 0)
+        return rc;
+    return forge_error_set(
+        error, FORGE_FAILED_PRECONDITION,
+        "this role may not become forge_owner: DATABASE_MAINT_URL must name forge_maint; `forged bootstrap roles` makes it");
+}
+
+forge_code db_admin_begin(PGconn *conn, const char *organization_id, struct forge_error *error)
+{
+    PGresult *result = NULL;
+    forge_code rc = db_admin_exec(conn, "BEGIN", "beginning", error);
+    if (rc == FORGE_OK && organization_id != NULL)
+        rc = db_admin_query(conn, "SELECT set_config('forge.organization_id', $1, true)", 1, &organization_id, "binding the organization",
+                            &result, error);
+    PQclear(result);
+    return rc;
+}
+
+forge_code db_admin_end(PGconn *conn, forge_code rc, struct forge_error *error)
+{
+    if (rc == FORGE_OK)
+        return db_admin_exec(conn, "COMMIT", "committing", error);
+    PQclear(PQexec(conn, "ROLLBACK"));
+    return rc;
+}

@@ -1,4 +1,4 @@
-/* Connections for migrate, bootstrap and maintain: one at a time, blocking, outside the pool. Private to those. */
+/* Connections for migrate, bootstrap, maintain and rewrap: one at a time, blocking, outside the pool. Private to those. */
 #ifndef SERVER_DB_ADMIN_CONNECTION_H
 #define SERVER_DB_ADMIN_CONNECTION_H
 
@@ -17,5 +17,13 @@ forge_code db_admin_exec(PGconn *conn, const char *sql, const char *what, struct
 /* One statement with text parameters; *out_result is the caller's to clear. */
 forge_code db_admin_query(PGconn *conn, const char *sql, int count, const char *const *values, const char *what, PGresult **out_result,
                           struct forge_error *error) FORGE_MUST_CHECK;
+
+/* For upkeep beside running servers: this connection (of forge_maint) is forge_owner from now on, with short waits for locks (500 ms:
+ * whoever queues behind us waits as long as we do) and statements of at most 10 s. FAILED_PRECONDITION when the role may not. */
+forge_code db_admin_become_owner(PGconn *conn, struct forge_error *error) FORGE_MUST_CHECK;
+/* Begins a transaction and binds it to an organization like any tenant's (NULL = none). */
+forge_code db_admin_begin(PGconn *conn, const char *organization_id, struct forge_error *error) FORGE_MUST_CHECK;
+/* Ends it: commits when rc is OK, else rolls back and returns rc. */
+forge_code db_admin_end(PGconn *conn, forge_code rc, struct forge_error *error) FORGE_MUST_CHECK;
 
 #endif

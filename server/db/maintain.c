@@ -16,38 +16,18 @@ bool db_maintain_is_stopped(const struct db_maintainer *maintainer)
     return maintainer->config->stop != NULL && atomic_load(maintainer->config->stop);
 }
 
-static forge_code begin(struct db_maintainer *maintainer, const char *organization_id, struct forge_error *error)
-{
-    PGresult *result = NULL;
-    forge_code rc = db_admin_exec(maintainer->conn, "BEGIN", "beginning", error);
-    if (rc == FORGE_OK && organization_id != NULL)
-        rc = db_admin_query(maintainer->conn, "SELECT set_config('forge.organization_id', $1, true)", 1, &organization_id,
-                            "binding the organization", &result, error);
-    PQclear(result);
-    return rc;
-}
-
-/* Commits when rc is OK, else rolls back; the outcome. */
-static forge_code end(struct db_maintainer *maintainer, forge_code rc, struct forge_error *error)
-{
-    if (rc == FORGE_OK)
-        return db_admin_exec(maintainer->conn, "COMMIT", "committing", error);
-    PQclear(PQexec(maintainer->conn, "ROLLBACK"));
-    return rc;
-}
-
 forge_code db_maintain_delete(struct db_maintainer *maintainer, const char *organization_id, const struct db_maintain_batch *batch,
                               int64_t *total, struct forge_error *error)
 {
     int64_t deleted = 1;
     while (deleted > 0 && !db_maintain_is_stopped(maintainer)) {
         PGresult *result = NULL;
-        forge_code rc = begin(maintainer, organization_id, error);
+        forge_code rc = db_admin_begin(maintainer->conn, organization_id, error);
         if (rc == FORGE_OK)
             rc = db_admin_query(maintainer->conn, batch->sql, batch->parameter_count, batch->parameters, batch->what, &result, error);
         deleted = rc == FORGE_OK ? strtoll(PQcmdTuples(result), NULL, 10) : 0;
         PQclear(result);
-        rc = end(maintainer, rc, error);
+        rc = db_admin_end(maintainer->conn, rc, error);
         if (rc != FORGE_OK)
             return rc;
         *total += deleted;
@@ -59,27 +39,15 @@ forge_code db_maintain_query(struct db_maintainer *maintainer, const char *organ
                              PGresult **out_rows, struct forge_error *error)
 {
     PGresult *rows = NULL;
-    forge_code rc = begin(maintainer, organization_id, error);
+    forge_code rc = db_admin_begin(maintainer->conn, organization_id, error);
     if (rc == FORGE_OK)
         rc = db_admin_query(maintainer->conn, sql, 1, &organization_id, what, &rows, error);
-    rc = end(maintainer, rc, error);
+    rc = db_admin_end(maintainer->conn, rc, error);
     if (rc == FORGE_OK)
         *out_rows = rows;
     else
         PQclear(rows);
     return rc;
-}
-
-/* Short waits for locks: whoever queues behind us waits as long as we do. */
-static forge_code become_owner(PGconn *conn, struct forge_error *error)
-{
-    forge_code rc = db_admin_exec(conn, "SET statement_timeout = '10s'; SET lock_timeout = '500ms'; SET ROLE forge_owner",
-                                  "becoming forge_owner", error);
-    if (rc == FORGE_OK || strcmp(error->sqlstate, "42501") != 0)
-        return rc;
-    return forge_error_set(
-        error, FORGE_FAILED_PRECONDITION,
-        "this role may not become forge_owner: DATABASE_MAINT_URL must name forge_maint; `forged bootstrap roles` makes it");
 }
 
 static forge_code become_leader(struct db_maintainer *maintainer, struct forge_error *error)
@@ -187,7 +155,7 @@ forge_code db_maintain(const struct db_maintain_config *config, struct db_mainta
     forge_code rc = db_admin_open(config->url, NULL, &maintainer.conn, error);
     if (rc != FORGE_OK)
         return rc;
-    rc = become_owner(maintainer.conn, error);
+    rc = db_admin_become_owner(maintainer.conn, error);
     if (rc == FORGE_OK)
         rc = become_leader(&maintainer, error);
     if (rc == FORGE_OK && out->is_leader)

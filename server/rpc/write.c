@@ -2,6 +2,7 @@
 #include "rpc/run.h"
 #include "rpc/write_private.h"
 
+#include "auth/secret.h"
 #include "db/pool.h"
 #include "db/tx.h"
 #include "wire/clock.h"
@@ -130,27 +131,17 @@ static void queue_change(struct rpc_active *active, const struct rpc_write_chang
     db_queue(statement);
 }
 
-/* What sealed replies are bound to: the row they stand in. */
-struct reply_place {
-    struct forge_uuid organization_id, request_id;
-};
-
-static struct reply_place reply_place(const struct rpc_active *active)
-{
-    return (struct reply_place){.organization_id = active->write->organization_id, .request_id = active->call.request_id};
-}
-
 static void queue_reply(struct rpc_active *active)
 {
     struct rpc_call *call = &active->call;
     const uint8_t *stored = active->reply_bytes;
     size_t size = active->reply_len;
     if (active->write->seals_reply) {
-        struct reply_place place = reply_place(active);
         uint8_t *sealed = forge_arena_alloc(call->arena, size + FORGE_SEAL_OVERHEAD);
         if (!sealed)
             return;
-        forge_seal(rpc_active_server(active)->config.keys->current.seal, &place, sizeof place, stored, size, sealed);
+        auth_secret_seal(&rpc_active_server(active)->config.keys->current, &active->write->organization_id, &call->request_id, stored, size,
+                         sealed);
         stored = sealed;
         size += FORGE_SEAL_OVERHEAD;
     }
@@ -185,9 +176,8 @@ static forge_code read_reply(struct rpc_active *active, const struct db_row *row
     size_t size = 0;
     uint8_t *bytes = db_row_bytes(row, "response", &size);
     if (db_row_bool(row, "response_sealed")) {
-        struct reply_place place = reply_place(active);
         uint8_t *plain = size >= FORGE_SEAL_OVERHEAD ? forge_arena_alloc(&active->arena, size - FORGE_SEAL_OVERHEAD) : NULL;
-        if (!plain || !forge_unseal(key->seal, &place, sizeof place, bytes, size, plain))
+        if (!plain || !auth_secret_unseal(key, &active->write->organization_id, &active->call.request_id, bytes, size, plain))
             return rpc_active_refuse(active, FORGE_DATA_LOSS, "the stored reply cannot be unsealed");
         bytes = plain;
         size -= FORGE_SEAL_OVERHEAD;

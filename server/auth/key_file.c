@@ -100,6 +100,13 @@ forge_code auth_key_file_parse(const char *source, const char *text, size_t leng
     return code;
 }
 
+/* Our own file is for us alone. One that root mounted for us, such as a secret of Kubernetes, can only reach us through our group. */
+static mode_t mode_forbidden(const struct stat *status)
+{
+    bool is_mounted = status->st_uid == 0 && geteuid() != 0;
+    return is_mounted ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
+}
+
 /* NULL, or what is wrong with the open file. */
 static const char *file_problem(int descriptor)
 {
@@ -108,7 +115,7 @@ static const char *file_problem(int descriptor)
         return strerror(errno);
     if (!S_ISREG(status.st_mode))
         return "is not a regular file";
-    if (status.st_mode & (S_IRWXG | S_IRWXO))
+    if (status.st_mode & mode_forbidden(&status))
         return "may be read by others: run chmod 600 on it";
     if (status.st_size > AUTH_KEY_FILE_BYTES_MAX)
         return "is larger than 4096 bytes";

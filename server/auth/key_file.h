@@ -1,7 +1,8 @@
 /* The key-encryption key: a file outside the database that all servers share.
  *
  * Text, one key a line, `<key id> <64 hexadecimal digits>`; the first line is the key in use, a second one the key before it (kept for 48 h
- * after a change, so that what was stored under it can still be read); lines that begin with # are comments. Mode 0600.
+ * after a change, so that what was stored under it can still be read); lines that begin with # are comments. Mode 0600;
+ * 0640 where it belongs to root and we run as somebody else (a mounted secret).
  * Keys for other uses are derived from it by HKDF-SHA256, never used directly. */
 #ifndef SERVER_AUTH_KEY_FILE_H
 #define SERVER_AUTH_KEY_FILE_H

@@ -124,13 +124,34 @@ static void test_key_file_that_cannot_be_used(void **state)
     assert_int_equal(auth_key_file_create(missing, &error), FORGE_FAILED_PRECONDITION);
 }
 
+/* A secret that Kubernetes mounts: root's, readable by the group of the server that runs as somebody else. */
+static void test_key_file_mounted_for_our_group(void **state)
+{
+    enum { SOMEBODY = 12345 };
+    struct auth_keys keys;
+    struct forge_error error = {0};
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(auth_key_file_create(path, &error), FORGE_OK);
+    assert_int_equal(chmod(folder, 0711), 0);
+    assert_int_equal(chown(path, 0, SOMEBODY), 0);
+    static const mode_t modes[] = {0440, 0640, 0444, 0460};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        assert_int_equal(chmod(path, modes[i]), 0);
+        assert_int_equal(setegid(SOMEBODY) | seteuid(SOMEBODY), 0);
+        forge_code code = auth_key_file_load(path, &keys, &error);
+        assert_int_equal(seteuid(0) | setegid(0), 0);
+        assert_int_equal(code, i < 2 ? FORGE_OK : FORGE_FAILED_PRECONDITION);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key_file_current_and_previous),
-        cmocka_unit_test(test_key_file_malformed),
-        cmocka_unit_test(test_key_file_created_and_loaded),
-        cmocka_unit_test(test_key_file_that_cannot_be_used),
+        cmocka_unit_test(test_key_file_current_and_previous),  cmocka_unit_test(test_key_file_malformed),
+        cmocka_unit_test(test_key_file_created_and_loaded),    cmocka_unit_test(test_key_file_that_cannot_be_used),
+        cmocka_unit_test(test_key_file_mounted_for_our_group),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

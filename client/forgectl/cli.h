@@ -111,6 +111,8 @@ char *cli_read_file(struct cli *cli, const char *path, size_t *out_size);
 char *cli_read_password(struct cli *cli, const char *prompt);
 
 /* The commands, one file per group. */
+int command_apply(struct cli *cli);
+int command_export(struct cli *cli);
 int command_login(struct cli *cli);
 int command_logout(struct cli *cli);
 int command_whoami(struct cli *cli);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
@@ -18,9 +19,15 @@ char *cli_read_file(struct cli *cli, const char *path, size_t *out_size)
         cli_fail(CLI_FAILED, "cannot read %s: %s", path, strerror(errno));
         return NULL;
     }
-    char *text = forge_arena_alloc(&cli->arena, CLI_DATA_MAX + 1);
-    size_t size = text ? fread(text, 1, CLI_DATA_MAX + 1, input) : 0;
+    char *whole = malloc(CLI_DATA_MAX + 1); /* the arena gets only what the file has */
+    size_t size = whole ? fread(whole, 1, CLI_DATA_MAX + 1, input) : 0;
     bool failed = ferror(input) != 0;
+    char *text = whole ? forge_arena_alloc(&cli->arena, size + 1) : NULL;
+    if (text)
+        memcpy(text, whole, size);
+    if (whole)
+        explicit_bzero(whole, size);
+    free(whole);
     if (!is_stdin)
         fclose(input);
     if (!text || failed || size > CLI_DATA_MAX) {
@@ -30,7 +37,6 @@ char *cli_read_file(struct cli *cli, const char *path, size_t *out_size)
             cli_fail(CLI_FAILED, "cannot read %s: %s", path, text ? strerror(EIO) : "no memory");
         return NULL;
     }
-    text[size] = '\0';
     *out_size = size;
     return text;
 }

@@ -99,7 +99,7 @@ static const char *value_text(struct cli *cli, const ProtobufCFieldDescriptor *f
     return "";
 }
 
-static size_t element_size(const ProtobufCFieldDescriptor *field)
+size_t output_element_size(const ProtobufCFieldDescriptor *field)
 {
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING:
@@ -141,7 +141,8 @@ const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, 
     size_t count = *(const size_t *)(base + field->quantifier_offset);
     const char *elements = *(const char *const *)(base + field->offset), *text = "";
     for (size_t i = 0; i < count && text; i++)
-        text = forge_arena_printf(&cli->arena, "%s%s%s", text, i ? ", " : "", value_text(cli, field, elements + i * element_size(field)));
+        text = forge_arena_printf(&cli->arena, "%s%s%s", text, i ? ", " : "",
+                                  value_text(cli, field, elements + i * output_element_size(field)));
     return text ? text : "";
 }
 

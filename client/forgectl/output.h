@@ -22,6 +22,9 @@ int output_message(struct cli *cli, const ProtobufCMessage *message);
  * control characters replaced. "" for a field that is not there. */
 const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, const char *field);
 
+/* Bytes of a value of this field in a message, or of one element of a list. */
+size_t output_element_size(const ProtobufCFieldDescriptor *field);
+
 /* yaml.c: prints a JSON text as YAML. False when libyaml fails. */
 bool yaml_print_json(const char *json, FILE *out);
 

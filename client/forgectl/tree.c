@@ -241,6 +241,28 @@ static const struct cli_command prompt_commands[] = {
      .run = command_prompt_render},
     {.name = NULL}};
 
+/* ---- manifests ---- */
+
+static const struct cli_option apply_options[] = {
+    {.name = "file",
+     .letter = 'f',
+     .value = "PATH",
+     .help = "manifest: a file, a folder (its .yaml and .yml files by name), - for standard input",
+     .is_repeated = true},
+    {.name = "dry-run", .help = "print the plan and change nothing"},
+    {.name = "create-only", .help = "create what is missing and leave everything else as it is"},
+    {.name = "project",
+     .value = "ID|NAME",
+     .help = "project of what names none (FORGE_PROJECT, then the context, then the first by name, else a new \"Prompt Library\")"},
+    {.name = NULL}};
+static const char *const apply_examples[] = {"forgectl apply -f prompts/ --dry-run", "forgectl apply -f prompts/",
+                                             "FORGE_OPERATOR_TOKEN=$(forged bootstrap token) forgectl apply -f seeds/promptforge_demo.yaml",
+                                             NULL};
+static const struct cli_option export_options[] = {
+    {.name = "executions", .help = "with the recorded executions"}, PROJECT_OPTION, {.name = NULL}};
+static const char *const export_examples[] = {"forgectl export --project checkout > checkout.yaml",
+                                              "forgectl export code-review | forgectl apply -f - --project other", NULL};
+
 /* ---- the rest ---- */
 
 static const struct cli_option help_options[] = {{.name = "markdown", .help = "the whole reference as Markdown"}, {.name = NULL}};
@@ -272,6 +294,26 @@ static const struct cli_command root_commands[] = {
     {.name = "project", .summary = "Projects of the organization", .commands = project_commands},
     {.name = "organization", .summary = "Organizations", .commands = organization_commands},
     {.name = "key", .summary = "API keys", .commands = key_commands},
+    {.name = "apply",
+     .summary = "Make what manifests describe: create what is missing, update what differs",
+     .description =
+         "A manifest is YAML, one object a document: kind (organization, user, project, tag, prompt, execution) and the fields of that\n"
+         "kind's Create request as forgectl describe shows them, with names where the request has ids. All of it is checked first, then "
+         "the\n"
+         "plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying again changes nothing, and\n"
+         "after an interruption it does the rest. A manifest with an organization is applied as its admin, whom it names; to create the\n"
+         "organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists replace those of the prompt.",
+     .options = apply_options,
+     .examples = apply_examples,
+     .run = command_apply},
+    {.name = "export",
+     .summary = "Write a project, or one of its prompts, as a manifest",
+     .arguments = "[prompt]",
+     .arguments_max = 1,
+     .description = "With all versions and tags. apply takes it as it is; of a single prompt it leaves the project out.",
+     .options = export_options,
+     .examples = export_examples,
+     .run = command_export},
     {.name = "call",
      .summary = "Call any method with JSON",
      .arguments = "<method>",

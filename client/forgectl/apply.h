@@ -1,0 +1,82 @@
+/* forgectl apply: from a manifest to a plan, and from the plan to calls.
+ *
+ * A plan is made before anything is changed, and what exists is found by its name, never by what an earlier run remembered. So applying
+ * again changes nothing, and applying again after an interruption does what was left:
+ *  - Objects with a name (organization, user, project, tag, prompt) are created where the name is missing. Fields that the manifest
+ *    gives and that differ are updated; others are left alone. A user's password is set when the user is created, never after.
+ *  - A prompt gets the versions it does not have yet, in their order, compared by what content_hash covers. The one with make_current, else
+ *    the last, becomes current. Where the manifest gives tags the prompt has exactly these.
+ *  - Executions have no name. One is there when the prompt has one that is the same in every field that the manifest gives (version,
+ *    rating, success, notes, execute_time); equal ones are counted, so that two in the manifest need two on the server. All that are
+ *    missing go in one transaction per 1,000. */
+#ifndef FORGECTL_APPLY_H
+#define FORGECTL_APPLY_H
+
+#include "cli.h"
+#include "manifest.h"
+
+enum apply_action { APPLY_UNCHANGED, APPLY_CREATE, APPLY_UPDATE };
+
+/* An object of the manifest, all executions of one prompt together, or something that the manifest only refers to. */
+struct apply_object {
+    struct apply_object *next; /* as they are applied */
+    const struct manifest_kind *kind;
+    const struct manifest_object *manifest; /* the first one for executions; NULL = only referred to */
+    const char *name;                       /* of the prompt for executions */
+    struct apply_object *references[MANIFEST_REFERENCES_MAX];
+    enum apply_action action;
+    const char *details;              /* what differs, for people */
+    const char *id;                   /* NULL until it exists on the server */
+    ProtobufCMessage *found, *update; /* what the server has, the Update request; NULL = none */
+    /* A prompt's. */
+    bool *is_missing;             /* for each version of the manifest */
+    bool is_other_current;        /* the wanted version is there and not current */
+    const char **tags, **no_tags; /* to put on and to take off, ended by NULL; NULL = none */
+    /* Executions. */
+    const struct manifest_object **members; /* those that are missing come first once the plan is made */
+    size_t member_count, missing_count;
+};
+
+struct apply {
+    struct cli *cli;
+    struct manifest manifest;
+    struct apply_object *objects;
+    struct apply_object *default_project; /* NULL until it is needed */
+    bool is_create_only;                  /* what exists stays as it is */
+    bool is_new_organization;             /* nothing else can exist yet */
+    const char *session;                  /* token of the login as the manifest's admin, NULL = none */
+};
+
+/* apply_plan.c: fills apply->objects. CLI_OK or an exit code after printing what is wrong. Changes nothing on the server. */
+int apply_plan(struct apply *apply);
+/* Call it where the plan cannot be made because of what stands at this position; the exit code of apply_plan is then CLI_FAILED. */
+void apply_problem(struct apply *apply, const struct manifest_position *position, const char *format, ...) FORGE_PRINTF(3, 4);
+/* The object that is named so, from the manifest or from the server; *out NULL when there is none. */
+int apply_find(struct apply *apply, const struct manifest_kind *kind, struct apply_object *const references[], const char *name,
+               struct apply_object **out);
+
+/* apply_prompt.c, apply_execution.c: the kinds that have more than fields. */
+int apply_plan_prompt(struct apply *apply, struct apply_object *object);
+int apply_run_prompt(struct apply *apply, struct apply_object *object);
+int apply_plan_executions(struct apply *apply, struct apply_object *object);
+int apply_run_executions(struct apply *apply, struct apply_object *object);
+
+/* apply_organization.c: looks for it with FORGE_OPERATOR_TOKEN, then goes on as its admin. */
+int apply_plan_organization(struct apply *apply, struct apply_object *object);
+int apply_run_organization(struct apply *apply, struct apply_object *object);
+void apply_end_session(struct apply *apply);
+
+/* apply_run.c: carries the plan out and tells of each step. CLI_OK or an exit code after printing what failed. */
+int apply_run(struct apply *apply);
+/* The Create request of an object with the ids of what it refers to. */
+ProtobufCMessage *apply_create_request(struct apply *apply, const struct apply_object *object);
+
+/* apply_call.c: as cli_call, with the reply in the arena. method is a FORGE_METHOD_*. */
+int apply_call(struct apply *apply, int method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
+/* All items of a list, over all pages: request is a List request of the method. */
+int apply_list(struct apply *apply, int method, ProtobufCMessage *request, ProtobufCMessage ***out_items, size_t *out_count);
+
+/* apply_print.c: the plan in the wanted format. */
+int apply_print(struct apply *apply);
+
+#endif

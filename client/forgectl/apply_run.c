@@ -1,0 +1,66 @@
+/* The plan, carried out. */
+#include "apply.h"
+#include "apply_fields.h"
+
+#include <string.h>
+
+ProtobufCMessage *apply_create_request(struct apply *apply, const struct apply_object *object)
+{
+    ProtobufCMessage *request = field_message_new(&apply->cli->arena, object->kind->shape.type);
+    if (!request)
+        return NULL;
+    memcpy(request, object->manifest->request, object->kind->shape.type->sizeof_message);
+    for (size_t i = 0; object->kind->references[i].field; i++)
+        field_set_text(request, object->kind->references[i].id_field, object->references[i]->id);
+    return request;
+}
+
+static int run_resource(struct apply *apply, struct apply_object *object)
+{
+    ProtobufCMessage *reply;
+    if (object->action == APPLY_UPDATE)
+        return apply_call(apply, object->kind->update, object->update, &reply);
+    ProtobufCMessage *request = apply_create_request(apply, object);
+    if (!request)
+        return cli_fail(CLI_FAILED, "no memory");
+    int code = apply_call(apply, object->kind->create, request, &reply);
+    if (code == CLI_OK)
+        object->id = field_text(reply, "id");
+    return code;
+}
+
+static int run_object(struct apply *apply, struct apply_object *object)
+{
+    switch (object->kind->style) {
+    case MANIFEST_ORGANIZATION:
+        return apply_run_organization(apply, object);
+    case MANIFEST_PROMPT:
+        return apply_run_prompt(apply, object);
+    case MANIFEST_EXECUTION:
+        return apply_run_executions(apply, object);
+    case MANIFEST_RESOURCE:
+        break;
+    }
+    return run_resource(apply, object);
+}
+
+int apply_run(struct apply *apply)
+{
+    size_t total = 0, done = 0;
+    for (const struct apply_object *object = apply->objects; object; object = object->next)
+        total += object->action != APPLY_UNCHANGED;
+    for (struct apply_object *object = apply->objects; object; object = object->next) {
+        if (object->action == APPLY_UNCHANGED)
+            continue;
+        int code = run_object(apply, object);
+        if (code != CLI_OK) {
+            const struct manifest_position *at = &object->manifest->position;
+            fprintf(stderr, "  That was %s \"%s\", %s:%lu:%lu. %zu of %zu steps are done and stay; apply again to go on.\n",
+                    object->kind->name, object->name, at->file, at->line, at->column, done, total);
+            return code;
+        }
+        fprintf(stderr, "[%zu/%zu] %s %s %s%s%s%s\n", ++done, total, object->action == APPLY_CREATE ? "created" : "updated",
+                object->kind->name, object->name, *object->details ? " (" : "", object->details, *object->details ? ")" : "");
+    }
+    return CLI_OK;
+}

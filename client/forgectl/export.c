@@ -1,0 +1,204 @@
+/* export: a project, or one of its prompts, as a manifest that apply takes as it is. */
+#include "apply.h"
+#include "apply_fields.h"
+#include "output.h"
+#include "resolve.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A field that the manifest has besides those of the request. The value is taken over, NULL included. */
+static bool add(json_t *object, const char *name, json_t *value)
+{
+    return object && json_object_set_new(object, name, value) == 0;
+}
+
+/* Adds the fields of a message that are not at their defaults. */
+static bool add_fields(struct cli *cli, json_t *object, const ProtobufCMessage *message)
+{
+    static const struct forge_json_options options = {.pretty = false};
+    const char *text = forge_json_from_message(message, &options, &cli->arena);
+    json_t *fields = text ? json_loads(text, 0, NULL) : NULL;
+    bool ok = fields && json_object_update(object, fields) == 0;
+    json_decref(fields);
+    return ok;
+}
+
+/* A request of this type with what the resource has of its fields, as JSON fields of object. */
+static bool add_resource(struct apply *apply, json_t *object, const ProtobufCMessageDescriptor *type, const ProtobufCMessage *resource)
+{
+    ProtobufCMessage *request = field_message_new(&apply->cli->arena, type);
+    if (!request)
+        return false;
+    field_copy_all(request, resource);
+    field_set_text(request, "project_id", ""); /* names stand for ids */
+    field_set_text(request, "prompt_id", "");
+    return add_fields(apply->cli, object, request);
+}
+
+static json_t *new_object(const char *kind, const char *project)
+{
+    json_t *object = json_object();
+    if (add(object, "kind", json_string(kind)) && (!project || add(object, "project", json_string(project))))
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+/* Prints the object, when it is there and whole, and frees it. */
+static int print_object(struct apply *apply, json_t *object, bool is_whole)
+{
+    char *text = object && is_whole ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    bool ok =
+        text && (apply->cli->format == CLI_FORMAT_JSON ? printf("%s\n", text) > 0 : puts("---") >= 0 && yaml_print_json(text, stdout));
+    free(text);
+    return ok ? CLI_OK : cli_fail(CLI_FAILED, "cannot print the manifest");
+}
+
+static json_t *version_json(struct apply *apply, const Forge__V1__PromptVersion *version, bool is_last)
+{
+    json_t *object = json_object();
+    bool ok = object && add_resource(apply, object, &forge__v1__create_prompt_version_request__descriptor, &version->base);
+    if (ok && version->current && !is_last)
+        ok = add(object, "make_current", json_true());
+    if (ok)
+        return object;
+    json_decref(object);
+    return NULL;
+}
+
+/* The oldest first, as they are made again. A single one stands beside the prompt's name. */
+static bool add_versions(struct apply *apply, json_t *object, ProtobufCMessage *const *newest_first, size_t count)
+{
+    json_t *list = json_array();
+    bool ok = list != NULL;
+    for (size_t i = count; ok && i-- > 0;)
+        ok = json_array_append_new(list, version_json(apply, (const Forge__V1__PromptVersion *)newest_first[i], i == 0)) == 0;
+    if (ok)
+        ok = count == 1 ? json_object_update(object, json_array_get(list, 0)) == 0 : json_object_set(object, "versions", list) == 0;
+    json_decref(list);
+    return ok;
+}
+
+static int export_prompt(struct apply *apply, const ProtobufCMessage *prompt, const char *project)
+{
+    const struct manifest_kind *kind = manifest_kind_find("prompt");
+    Forge__V1__ListPromptVersionsRequest request = FORGE__V1__LIST_PROMPT_VERSIONS_REQUEST__INIT;
+    ProtobufCMessage **versions;
+    size_t count;
+    field_set_text(&request.base, "prompt_id", field_text(prompt, "id"));
+    request.view = FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
+    int code = apply_list(apply, FORGE_METHOD_PROMPT_LIST_VERSIONS, &request.base, &versions, &count);
+    if (code != CLI_OK)
+        return code;
+    json_t *object = new_object(kind->name, project);
+    bool ok = object && add_resource(apply, object, kind->shape.type, prompt) && add_versions(apply, object, versions, count);
+    return print_object(apply, object, ok);
+}
+
+static int export_executions(struct apply *apply, const ProtobufCMessage *prompt, const char *project)
+{
+    const struct manifest_kind *kind = manifest_kind_find("execution");
+    Forge__V1__ListExecutionsRequest request = FORGE__V1__LIST_EXECUTIONS_REQUEST__INIT;
+    ProtobufCMessage **executions;
+    size_t count;
+    field_set_text(&request.base, "prompt_id", field_text(prompt, "id"));
+    int code = apply_list(apply, kind->lookup, &request.base, &executions, &count);
+    for (size_t i = count; code == CLI_OK && i-- > 0;) { /* newest first: turned round */
+        const Forge__V1__Execution *execution = (const Forge__V1__Execution *)executions[i];
+        json_t *object = new_object(kind->name, project);
+        bool ok = add(object, "prompt", json_string(field_text(prompt, "name"))) &&
+                  add_resource(apply, object, kind->shape.type, &execution->base);
+        if (ok && !execution->success)
+            ok = add(object, "success", json_false());
+        code = print_object(apply, object, ok);
+    }
+    return code;
+}
+
+/* The tags that these prompts have, each once, in the order of their names. */
+static int export_tags(struct apply *apply, ProtobufCMessage *const *prompts, size_t count)
+{
+    json_t *seen = json_object();
+    int code = seen ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+    for (size_t i = 0; i < count; i++) {
+        const Forge__V1__Prompt *prompt = (const Forge__V1__Prompt *)prompts[i];
+        for (size_t j = 0; j < prompt->n_tags && code == CLI_OK; j++) {
+            if (json_object_get(seen, prompt->tags[j]))
+                continue;
+            json_object_set_new(seen, prompt->tags[j], json_true());
+            json_t *object = new_object("tag", NULL);
+            code = print_object(apply, object, add(object, "name", json_string(prompt->tags[j])));
+        }
+    }
+    json_decref(seen);
+    return code;
+}
+
+static int export_project(struct apply *apply, const char *id, const char **out_name)
+{
+    const struct manifest_kind *kind = manifest_kind_find("project");
+    Forge__V1__GetProjectRequest request = FORGE__V1__GET_PROJECT_REQUEST__INIT;
+    ProtobufCMessage *project;
+    field_set_text(&request.base, "id", id);
+    int code = apply_call(apply, FORGE_METHOD_PROJECT_GET, &request.base, &project);
+    if (code != CLI_OK)
+        return code;
+    *out_name = field_text(project, "name");
+    json_t *object = new_object(kind->name, NULL);
+    return print_object(apply, object, object && add_resource(apply, object, kind->shape.type, project));
+}
+
+static int find_prompts(struct apply *apply, char *project_id, ProtobufCMessage ***out, size_t *out_count)
+{
+    if (!apply->cli->positional_count) {
+        Forge__V1__ListPromptsRequest request = FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
+        request.project_id = project_id;
+        return apply_list(apply, FORGE_METHOD_PROMPT_LIST, &request.base, out, out_count);
+    }
+    Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
+    int code = resolve_prompt(apply->cli, apply->cli->positionals[0], &request);
+    *out = forge_arena_calloc(&apply->cli->arena, 1, sizeof(**out));
+    *out_count = 1;
+    if (code != CLI_OK || !*out)
+        return code != CLI_OK ? code : cli_fail(CLI_FAILED, "no memory");
+    return apply_call(apply, FORGE_METHOD_PROMPT_GET, &request.base, *out);
+}
+
+/* A listing has no texts; a prompt that was fetched has those of its current version, which stand in the versions. */
+static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, size_t count, const char *project)
+{
+    int code = export_tags(apply, prompts, count);
+    for (size_t i = 0; i < count && code == CLI_OK; i++) {
+        Forge__V1__Prompt plain = FORGE__V1__PROMPT__INIT;
+        const Forge__V1__Prompt *prompt = (const Forge__V1__Prompt *)prompts[i];
+        plain.id = prompt->id;
+        plain.name = prompt->name;
+        plain.description = prompt->description;
+        plain.n_tags = prompt->n_tags;
+        plain.tags = prompt->tags;
+        code = export_prompt(apply, &plain.base, project);
+        if (code == CLI_OK && cli_option(apply->cli, "executions"))
+            code = export_executions(apply, &plain.base, project);
+    }
+    return code;
+}
+
+int command_export(struct cli *cli)
+{
+    struct apply apply = {.cli = cli};
+    char *project_id = NULL;
+    const char *project = NULL;
+    ProtobufCMessage **prompts;
+    size_t count;
+    if (cli->has_format && cli->format != CLI_FORMAT_YAML && cli->format != CLI_FORMAT_JSON)
+        return cli_fail(CLI_USAGE, "export prints yaml (or json, an object a line)");
+    int code = cli->positional_count ? CLI_OK : resolve_project_id(cli, &project_id);
+    if (code == CLI_OK)
+        code = find_prompts(&apply, project_id, &prompts, &count);
+    if (code == CLI_OK && project_id)
+        code = export_project(&apply, project_id, &project);
+    return code == CLI_OK ? export_all(&apply, prompts, count, project) : code;
+}

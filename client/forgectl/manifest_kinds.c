@@ -1,0 +1,68 @@
+/* The kinds of objects a manifest can hold. A new kind is a row here when it is listed by name, created and updated like the others. */
+#include "manifest.h"
+
+#include <string.h>
+
+#define IN_PROJECT                                                                                                                         \
+    {                                                                                                                                      \
+        .field = "project", .id_field = "project_id", .kind = "project", .is_scope = true                                                  \
+    }
+
+const struct manifest_kind manifest_kinds[] = {
+    {.name = "organization",
+     .style = MANIFEST_ORGANIZATION,
+     .shape = {.type = &forge__v1__create_organization_request__descriptor},
+     .key = "slug",
+     .create = FORGE_METHOD_ORGANIZATION_CREATE,
+     .lookup = FORGE_METHOD_ORGANIZATION_LIST,
+     .update = FORGE_METHOD_ORGANIZATION_UPDATE,
+     .prefix = "slug_prefix"},
+    {.name = "user",
+     .shape = {.type = &forge__v1__create_user_request__descriptor},
+     .key = "email",
+     .create = FORGE_METHOD_ORGANIZATION_CREATE_USER,
+     .lookup = FORGE_METHOD_ORGANIZATION_LIST_USERS,
+     .update = FORGE_METHOD_ORGANIZATION_UPDATE_USER,
+     .prefix = "email_prefix"},
+    {.name = "project",
+     .shape = {.type = &forge__v1__create_project_request__descriptor},
+     .key = "name",
+     .create = FORGE_METHOD_PROJECT_CREATE,
+     .lookup = FORGE_METHOD_PROJECT_LIST,
+     .update = FORGE_METHOD_PROJECT_UPDATE,
+     .prefix = "name_prefix"},
+    {.name = "tag",
+     .shape = {.type = &forge__v1__create_tag_request__descriptor},
+     .key = "name",
+     .create = FORGE_METHOD_PROMPT_CREATE_TAG,
+     .lookup = FORGE_METHOD_PROMPT_LIST_TAGS,
+     .update = -1,
+     .prefix = "name_prefix"},
+    {.name = "prompt",
+     .style = MANIFEST_PROMPT,
+     .shape = {.type = &forge__v1__create_prompt_request__descriptor},
+     .key = "name",
+     .references = {IN_PROJECT},
+     .list = "versions",
+     .list_shape = {.type = &forge__v1__create_prompt_version_request__descriptor, .hidden = {"prompt_id", "expected_current"}},
+     .create = FORGE_METHOD_PROMPT_CREATE,
+     .lookup = FORGE_METHOD_PROMPT_LIST,
+     .update = FORGE_METHOD_PROMPT_UPDATE,
+     .prefix = "name_prefix"},
+    {.name = "execution",
+     .style = MANIFEST_EXECUTION,
+     .shape = {.type = &forge__v1__record_execution_request__descriptor},
+     .references = {IN_PROJECT, {.field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_scope = true, .is_required = true}},
+     .create = FORGE_METHOD_PROMPT_RECORD_EXECUTIONS,
+     .lookup = FORGE_METHOD_PROMPT_LIST_EXECUTIONS,
+     .update = -1},
+    {.name = NULL},
+};
+
+const struct manifest_kind *manifest_kind_find(const char *name)
+{
+    for (const struct manifest_kind *kind = manifest_kinds; kind->name; kind++)
+        if (!strcmp(kind->name, name))
+            return kind;
+    return NULL;
+}

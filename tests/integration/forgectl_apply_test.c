@@ -1,0 +1,190 @@
+/* forgectl apply and export: what is refused before anything is asked, plans, applying again and again, and the way back. */
+#include "forgectl_test_support.h"
+
+#include "support/world.h"
+
+static struct world world;
+
+static int set_up(void **state)
+{
+    world_open(&world, NULL);
+    forgectl_make_home();
+    forgectl_set("LC_ALL", "C.UTF-8");
+    forgectl_set("FORGE_SERVER", world_address(&world, 0));
+    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(world.files), "ca.pem"));
+    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    forgectl_remove_home();
+    world_close(&world);
+    return 0;
+}
+
+/* Writes a file of the home. */
+static void write_file(const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", forgectl_home, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, strlen(text), file), strlen(text));
+    assert_int_equal(fclose(file), 0);
+}
+
+/* ---- bad input ---- */
+
+static void test_apply_names_what_is_wrong(void **state)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "forgectl: m.yaml: holds no object\n"},
+        {"# nothing\n---\n", "forgectl: m.yaml: holds no object\n"},
+        {"- a\n", "forgectl: m.yaml:1:1: a document must be a mapping with kind and the fields of that kind\n"},
+        {"name: a\n", "forgectl: m.yaml:1:1: kind is missing; there are "},
+        {"kind: promt\nname: a\n", "forgectl: m.yaml:1:7: unknown kind \"promt\"; there are organization, user, project, tag, prompt"},
+        {"kind: project\nnane: a\n", "forgectl: m.yaml:2:1: unknown field \"nane\"; project has name, description\n"},
+        {"kind: project\nname: a\nDescription: b\n", "forgectl: m.yaml:3:1: unknown field \"Description\"; "},
+        {"kind: project\n", "forgectl: m.yaml:1:1: name is missing: a manifest finds a project by it\n"},
+        {"kind: project\nname: a\nname: b\n", "forgectl: m.yaml:3:1: field \"name\" is there twice\n"},
+        {"kind: project\nname: a\nkind: tag\n", "forgectl: m.yaml:3:1: field \"kind\" is there twice\n"},
+        {"kind: project\nname: 5\n", "forgectl: m.yaml:2:7: name: must be a string\n"},
+        {"kind: project\nname: [a]\n", "forgectl: m.yaml:2:7: name: must be a string\n"},
+        {"kind: project\nname: \"a\\0b\"\n", "forgectl: m.yaml:2:7: must not hold a NUL character\n"},
+        {"kind: project\nname: !!binary eA==\n", "forgectl: m.yaml:2:7: the tag \"tag:yaml.org,2002:binary\" is not known here\n"},
+        {"kind: project\nname: \"a\n", "forgectl: m.yaml:3:1: YAML: while scanning a quoted scalar: found unexpected end of stream\n"},
+        {"kind: project\nname: \xff\n", "forgectl: m.yaml:2:7: YAML: invalid leading UTF-8 octet\n"},
+        {"kind: user\nemail: a@b.example\nrole: boss\n", "forgectl: m.yaml:3:7: role: \"boss\" is not a value of Role\n"},
+        {"kind: prompt\nname: a\ncontent: x\nproject_id: y\n", "forgectl: m.yaml:4:1: unknown field \"project_id\"; prompt has project, "},
+        {"kind: prompt\nname: a\n", "forgectl: m.yaml:1:1: content, messages or versions is missing\n"},
+        {"kind: prompt\nname: a\nversions: []\n", "forgectl: m.yaml:3:11: versions: must be a list with at least one item\n"},
+        {"kind: prompt\nname: a\nversions: [5]\n", "forgectl: m.yaml:3:12: versions[0]: must be a mapping\n"},
+        {"kind: prompt\nname: a\ncontent: x\nversions:\n- content: y\n",
+         "forgectl: m.yaml:1:1: a prompt has either versions or a text of its own\n"},
+        {"kind: prompt\nname: a\nversions:\n- {content: x, make_current: true}\n- {content: y, make_current: true}\n",
+         "forgectl: m.yaml:1:1: versions: only one can have make_current\n"},
+        {"kind: prompt\nname: a\nversions:\n- content: x\n  variables:\n  - name: v\n    default: 1\n",
+         "forgectl: m.yaml:7:5: unknown field \"default\"; PromptVariable has name, description, default_value\n"},
+        {"kind: prompt\nname: a\nversions:\n- content: x\n- content: y\n  variables:\n  - name: v\n    default_value: 7\n",
+         "forgectl: m.yaml:8:20: variables[0].default_value: must be a string\n"},
+        {"kind: execution\nrating: 5\n", "forgectl: m.yaml:1:1: prompt is missing: the prompt's name\n"},
+        {"kind: execution\nprompt: a\nrating: high\n", "forgectl: m.yaml:3:9: rating: must be a whole number\n"},
+        {"kind: execution\nprompt: a\nsuccess: yes\n", "forgectl: m.yaml:3:10: success: must be true or false\n"},
+        {"kind: execution\nprompt: a\nexecute_time: noon\n", "forgectl: m.yaml:3:15: execute_time: must be a time such as "},
+        {"kind: prompt\nname: a\nmessages: &a\n- *a\n", "nested deeper than 32 levels\n"},
+        {"kind: project\nname: a\n---\nkind: tag\nname: a\n---\nkind: project\nname: a\n",
+         "forgectl: m.yaml:7:1: project \"a\" is there already, at m.yaml:1:1\n"},
+        {"kind: organization\nslug: a\n---\nkind: organization\nslug: b\n",
+         "forgectl: m.yaml:4:1: a second organization: one can be applied at a time\n"},
+        {"kind: organization\nslug: a\n",
+         "forgectl: m.yaml:1:1: admin_email and admin_password are needed: all else is done as this admin\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct child_output output;
+        write_file("m.yaml", cases[i].text);
+        forgectl_shell(&output, "forgectl apply -f m.yaml");
+        if (output.exit_code != 1 || !strstr(output.err, cases[i].message) || *output.out)
+            fail_msg("%s\nended with %d:\n%s%s", cases[i].text, output.exit_code, output.out, output.err);
+        child_output_done(&output);
+    }
+}
+
+static void test_apply_tells_every_problem_at_once(void **state)
+{
+    write_file("m.yaml", "kind: project\nname: 5\nx: y\n---\nkind: nothing\n---\nkind: tag\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
+                  "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, prompt, execution\n"
+                  "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
+                  "forgectl apply -f m.yaml");
+    expect_output(1, "", NULL, "for i in $(seq 30); do echo \"field$i: x\"; done | forgectl apply -f -");
+    expect_output(0, "and 10 more\n", "",
+                  "(echo 'kind: tag'; for i in $(seq 30); do echo \"field$i: x\"; done) | forgectl apply -f - 2>&1 | "
+                  "sed -n '$s/^forgectl: //p'");
+}
+
+/* A few lines that stand for more than memory has. */
+static void test_apply_ends_an_alias_bomb(void **state)
+{
+    static const char bomb[] = "kind: prompt\nname: a\nmessages:\n"
+                               "- &a [x, x, x, x, x, x, x, x, x, x]\n- &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
+                               "- &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n- &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n"
+                               "- &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n- &f [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n"
+                               "- &g [*f, *f, *f, *f, *f, *f, *f, *f, *f, *f]\n";
+    write_file("m.yaml", bomb);
+    expect_output(1, "", "forgectl: m.yaml:4:22: with its aliases followed the document has more than 1000000 values or 16777216 bytes\n",
+                  "forgectl apply -f m.yaml");
+    expect_output(0, "more than 1000 anchors\n", "",
+                  "(echo 'kind: tag'; for i in $(seq 2000); do echo \"f$i: &a$i x\"; done) | forgectl apply -f - 2>&1 | sed 's/.*: //'");
+    expect_output(1, "", "forgectl: big.yaml has more than 4194304 bytes\n",
+                  "head -c 5000000 /dev/zero | tr '\\0' '#' > big.yaml; forgectl apply -f big.yaml");
+}
+
+static void test_apply_without_a_manifest(void **state)
+{
+    expect_output(2, "", "forgectl: which manifest? --file PATH (a file, a folder, - for standard input)\n", "forgectl apply");
+    expect_output(1, "", "forgectl: cannot read missing.yaml: No such file or directory\n", "forgectl apply -f missing.yaml");
+    expect_output(1, "", "forgectl: none has no file that ends in .yaml or .yml\n", "mkdir none; forgectl apply -f none");
+    expect_output(2, "", NULL, "forgectl apply -f m.yaml --request-id 0199e5c0-0000-7000-8000-000000000001");
+    expect_output(2, "", "forgectl: export prints yaml (or json, an object a line)\n", "forgectl export -o table");
+}
+
+/* ---- plans ---- */
+
+static void test_apply_makes_the_marked_version_current(void **state)
+{
+    write_file("m.yaml", "kind: project\nname: Library\n---\nkind: prompt\nproject: Library\nname: marked\nversions:\n- content: a\n- "
+                         "{content: b, make_current: true}\n- content: c\n");
+    expect_output(0, NULL, "[1/2] created project Library\n[2/2] created prompt marked\n", "forgectl apply -f m.yaml");
+    expect_output(0, "b\n", "", "forgectl prompt render marked --project Library");
+    expect_output(0, "  project Library\n  prompt marked in Library\n0 to create, 0 to update, 2 unchanged\n", "",
+                  "forgectl apply -f m.yaml");
+}
+
+/* The server's refusal names the object, what was done and what to do. */
+static void test_apply_passes_a_refusal_on(void **state)
+{
+    write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{ b'\n");
+    struct child_output output;
+    forgectl_shell(&output, "forgectl apply -f m.yaml");
+    assert_int_equal(output.exit_code, 67);
+    assert_non_null(strstr(output.err, "[1/2] created project Before\nforgectl: INVALID_ARGUMENT: content: "));
+    assert_non_null(
+        strstr(output.err, "  That was prompt \"broken\", m.yaml:4:1. 1 of 2 steps are done and stay; apply again to go on.\n"));
+    child_output_done(&output);
+    expect_output(71, NULL, NULL, "FORGE_TOKEN=%s forgectl apply -f m.yaml", world.home.read_key);
+    write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{b}}'\n");
+    expect_output(0, NULL, "[1/1] created prompt broken\n", "forgectl apply -f m.yaml");
+}
+
+/* ---- the project of what names none ---- */
+
+static void test_apply_chooses_a_project(void **state)
+{
+    write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n");
+    expect_output(0, "+ prompt placed in Library\n1 to create, 0 to update, 0 unchanged\n", "",
+                  "forgectl apply -f m.yaml --dry-run --project Library");
+    expect_output(0, "+ prompt placed in Support\n1 to create, 0 to update, 0 unchanged\n", "",
+                  "FORGE_PROJECT=%s forgectl apply -f m.yaml --dry-run", world.home.project_id);
+    expect_output(0, "+ prompt placed in Before\n1 to create, 0 to update, 0 unchanged\n", "", "forgectl apply -f m.yaml --dry-run");
+    write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n---\nkind: project\nname: A first one\n");
+    expect_output(0, "+ project A first one\n+ prompt placed in A first one\n2 to create, 0 to update, 0 unchanged\n", "",
+                  "forgectl apply -f m.yaml --dry-run");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_apply_names_what_is_wrong),
+        cmocka_unit_test(test_apply_tells_every_problem_at_once),
+        cmocka_unit_test(test_apply_ends_an_alias_bomb),
+        cmocka_unit_test(test_apply_without_a_manifest),
+        cmocka_unit_test(test_apply_makes_the_marked_version_current),
+        cmocka_unit_test(test_apply_passes_a_refusal_on),
+        cmocka_unit_test(test_apply_chooses_a_project),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

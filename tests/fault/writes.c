@@ -36,48 +36,47 @@ void fault_write_init(struct fault_write *write, enum fault_write_kind kind, con
         snprintf(write->prompt_id, sizeof write->prompt_id, "%s", prompt_id);
 }
 
-static forge_code send_version(struct forge_channel *channel, const struct fault_write *write, const struct forge_call_options *options,
-                               ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error)
+/* A request and what it points to. */
+struct write_request {
+    Forge__V1__CreatePromptVersionRequest version;
+    Forge__V1__CreateApiKeyRequest key;
+    Forge__V1__Scope scope;
+    char text[64], prompt_id[WORLD_ID_SIZE];
+};
+
+static const ProtobufCMessage *request_make(struct write_request *request, const struct fault_write *write, const char *text)
 {
-    Forge__V1__CreatePromptVersionRequest request = FORGE__V1__CREATE_PROMPT_VERSION_REQUEST__INIT;
-    char content[64], prompt_id[WORLD_ID_SIZE];
-    snprintf(content, sizeof content, "write %s", write->request_id);
-    memcpy(prompt_id, write->prompt_id, sizeof prompt_id);
-    request.prompt_id = prompt_id;
-    request.content = content;
-    return forge_channel_call_with_info(channel, forge_method_find("forge.v1.PromptService/CreatePromptVersion"), options, &request.base,
-                                        out_reply, info, error);
+    snprintf(request->text, sizeof request->text, "%s %s", text, write->request_id);
+    if (write->kind == FAULT_WRITE_VERSION) {
+        forge__v1__create_prompt_version_request__init(&request->version);
+        memcpy(request->prompt_id, write->prompt_id, sizeof request->prompt_id);
+        request->version.prompt_id = request->prompt_id;
+        request->version.content = request->text;
+        return &request->version.base;
+    }
+    forge__v1__create_api_key_request__init(&request->key);
+    request->scope = FORGE__V1__SCOPE__SCOPE_READ;
+    request->key.name = request->text;
+    request->key.scopes = &request->scope;
+    request->key.n_scopes = 1;
+    return &request->key.base;
 }
 
-static forge_code send_key(struct forge_channel *channel, const struct fault_write *write, const struct forge_call_options *options,
-                           ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error)
+static const struct forge_method *method_of(const struct fault_write *write)
 {
-    Forge__V1__CreateApiKeyRequest request = FORGE__V1__CREATE_API_KEY_REQUEST__INIT;
-    Forge__V1__Scope scope = FORGE__V1__SCOPE__SCOPE_READ;
-    char name[64];
-    snprintf(name, sizeof name, "write %s", write->request_id);
-    request.name = name;
-    request.scopes = &scope;
-    request.n_scopes = 1;
-    return forge_channel_call_with_info(channel, forge_method_find("forge.v1.OrganizationService/CreateApiKey"), options, &request.base,
-                                        out_reply, info, error);
+    return forge_method_find(write->kind == FAULT_WRITE_VERSION ? "forge.v1.PromptService/CreatePromptVersion"
+                                                                : "forge.v1.OrganizationService/CreateApiKey");
 }
 
-forge_code fault_write_send(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms,
+static forge_code send_text(struct forge_channel *channel, const struct fault_write *write, const char *text, uint32_t timeout_ms,
                             ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error)
 {
     const struct forge_call_options options = {.timeout_ms = timeout_ms, .request_id = write->request_id};
+    struct write_request request;
     ProtobufCMessage *reply = NULL;
-    forge_code code = FORGE_INTERNAL;
     *error = (struct forge_error){0};
-    switch (write->kind) {
-    case FAULT_WRITE_VERSION:
-        code = send_version(channel, write, &options, &reply, info, error);
-        break;
-    case FAULT_WRITE_KEY:
-        code = send_key(channel, write, &options, &reply, info, error);
-        break;
-    }
+    forge_code code =
+        forge_channel_call_with_info(channel, method_of(write), &options, request_make(&request, write, text), &reply, info, error);
     if (code != FORGE_OK)
         return code;
     if (out_reply)
@@ -85,6 +84,26 @@ forge_code fault_write_send(struct forge_channel *channel, const struct fault_wr
     else
         protobuf_c_message_free_unpacked(reply, NULL);
     return code;
+}
+
+forge_code fault_write_send(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms,
+                            ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error)
+{
+    return send_text(channel, write, "write", timeout_ms, out_reply, info, error);
+}
+
+forge_code fault_write_send_other(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms,
+                                  struct forge_error *error)
+{
+    return send_text(channel, write, "other", timeout_ms, NULL, NULL, error);
+}
+
+forge_code fault_write_start(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms, forge_call_done done,
+                             void *user, struct forge_error *error)
+{
+    const struct forge_call_options options = {.timeout_ms = timeout_ms, .request_id = write->request_id};
+    struct write_request request;
+    return forge_channel_call_async(channel, method_of(write), &options, request_make(&request, write, "write"), done, user, error);
 }
 
 static bool is_final(forge_code code)

@@ -20,6 +20,12 @@ void fault_write_init(struct fault_write *write, enum fault_write_kind kind, con
 /* One call with the write's request_id. out_reply may be NULL; info too. */
 forge_code fault_write_send(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms,
                             ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error);
+/* The same request_id with another body, which is to be refused. */
+forge_code fault_write_send_other(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms,
+                                  struct forge_error *error);
+/* Starts it without waiting; see forge_channel_call_async. */
+forge_code fault_write_start(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms, forge_call_done done,
+                             void *user, struct forge_error *error);
 /* Repeats it until it is OK, is refused for good (that code comes back), or give_up_ms (monotonic) is over (its last code). */
 forge_code fault_write_finish(struct forge_channel *channel, const struct fault_write *write, uint32_t timeout_ms, uint64_t give_up_ms,
                               ProtobufCMessage **out_reply, struct forge_reply_info *info, struct forge_error *error);

@@ -85,7 +85,8 @@ static void add_flag(struct world *world, const char *flag)
 
 static void make_database(struct world *world, const struct world_options *options)
 {
-    const struct pg_cluster_options cluster = {.settings = options->postgresql_settings};
+    const struct pg_cluster_options cluster = {
+        .durable = options->checksums, .checksums = options->checksums, .settings = options->postgresql_settings};
     world->cluster = pg_cluster_new(&cluster);
     world->files = forged_world_new(world->cluster);
     world->database = forged_world_database(world->files);

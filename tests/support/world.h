@@ -22,6 +22,7 @@ enum { WORLD_SERVERS_MAX = 2, WORLD_TOKEN_SIZE = 76, WORLD_ID_SIZE = 37, WORLD_F
 struct world_options {
     unsigned servers;                /* forged processes on one database (1) */
     bool database_proxy;             /* they reach PostgreSQL over TCP through world.database_proxy */
+    bool checksums;                  /* PostgreSQL with fsync and data checksums */
     const char *postgresql_settings; /* more lines for postgresql.conf */
     const char *const *flags;        /* more flags for forged serve, NULL at the end */
 };

@@ -5,6 +5,7 @@ Each rule prints what is wrong and exits 1; 0 when nothing is, 77 when what it n
 lint.deploy_<rule>.
 """
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ import yaml
 SOURCE = Path(__file__).resolve().parents[2]
 DEPLOY = SOURCE / "deploy"
 SKIPPED = 77
-PREPARE = "/usr/lib/promptforge/"
 
 
 class Skip(Exception):
@@ -281,6 +281,170 @@ def rule_rendered(options):
                             if item["kind"] != "Namespace" and item["metadata"].get("namespace") != "promptforge-dev")
                 if "PodDisruptionBudget" in {item["kind"] for item in objects}:
                     yield f"{name}: a budget keeps its only server's node from being drained"
+
+
+# ---- image and compose ----
+
+def dockerfile():
+    """(instruction, text) of each line of the Dockerfile, continued ones joined."""
+    text = re.sub(r"\\\n\s*", " ", (DEPLOY / "image/Dockerfile").read_text())
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def copied():
+    """(source, destination) of what the image takes from the repository."""
+    for instruction, text in dockerfile():
+        if instruction == "COPY" and not text.startswith("--from"):
+            *sources, destination = text.split()
+            yield from ((source, destination) for source in sources)
+
+
+def check_context():
+    """What is copied exists, and .dockerignore lets it through, and nothing else."""
+    lines = [line for line in (SOURCE / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    let_in, wanted = {line[1:] for line in lines if line.startswith("!")}, {source for source, _ in copied()}
+    if lines[0] != "*":
+        yield ".dockerignore: does not begin by keeping everything out"
+    for source in sorted(wanted):
+        if not (SOURCE / source).exists():
+            yield f"Dockerfile: copies {source}, which is not there"
+        if not any(source == path or source.startswith(f"{path}/") for path in let_in):
+            yield f".dockerignore: keeps {source} out"
+    yield from (f".dockerignore: lets {path} in, which nothing copies" for path in sorted(let_in)
+                if not any(source == path or source.startswith(f"{path}/") for source in wanted))
+
+
+def check_configure(folder):
+    """CMake finds all it needs among what is copied."""
+    context = folder / "context"
+    for source, destination in copied():
+        if destination.startswith("/") or source.startswith("deploy"):
+            continue
+        target = context / destination / (Path(source).name if destination.endswith("/") else "")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (SOURCE / source).is_dir() else shutil.copy)(SOURCE / source, target)
+    done = subprocess.run(["cmake", "--preset", "release", "-DCMAKE_INSTALL_PREFIX=/usr"], cwd=context, capture_output=True, text=True)
+    if done.returncode:
+        yield f"Dockerfile: cmake fails on what is copied: {done.stderr.strip()}"
+
+
+def install_as_image(options, folder):
+    """Does to a build what the Dockerfile does; the tree that is copied to the image's root."""
+    out = folder / "out"
+    command = next(text for instruction, text in dockerfile() if instruction == "RUN" and "cmake --install" in text)
+    subprocess.run(["cmake", "--install", str(options.build), "--prefix", "/usr"], check=True, capture_output=True, env={**os.environ, "DESTDIR": str(out)})
+    remove = re.search(r"rm -rf (/out/.*)", command).group(1)
+    subprocess.run(["sh", "-c", f"rm -rf {remove}".replace("/out", str(out))], check=True)
+    return out
+
+
+def owners(libraries):
+    """Library path -> Debian package."""
+    said = subprocess.run(["dpkg-query", "-S", *{str(Path(path).resolve()) for path in libraries}], capture_output=True, text=True).stdout
+    return {path: package.split(":")[0] for package, path in (line.split(": ", 1) for line in said.splitlines())}
+
+
+def with_dependencies(names):
+    """These packages and all they depend on, as this machine has them."""
+    found, queue = set(), list(names)
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            said = subprocess.run(["dpkg-query", "-W", "-f=${Depends}, ${Pre-Depends}", name], capture_output=True, text=True).stdout
+            queue += re.findall(r"(?:^|, |\| )([a-z0-9][a-z0-9.+-]+)", said)
+    return found
+
+
+def check_libraries(out):
+    """The image's packages bring every library, and none for nothing."""
+    programs = [path for path in out.rglob("*") if path.is_file() and not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF"]
+    own = {path.name for path in out.rglob("*.so*")}
+    direct, all_libraries = set(), set()
+    for program in programs:
+        needed = re.findall(r"NEEDED.*\[(.+)\]", subprocess.run(["readelf", "-d", program], check=True, capture_output=True, text=True).stdout)
+        linked = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+        paths = {name: path for name, path in re.findall(r"(\S+) => (/\S+)", linked) if name not in own}
+        direct |= {paths[name] for name in needed if name in paths}
+        all_libraries |= set(paths.values())
+        yield from (f"{program.name}: {name} is not found" for name in needed if name not in own and name not in linked)
+    base = {"libc6", "libgcc-s1", "libstdc++6"} | {name for name in owners(direct).values() if re.match(r"lib(a|t|l|ub)san\d", name)}
+    wanted = set(owners(direct).values()) - base
+    listed = set(packages("image"))
+    yield from (f"deploy/packages.txt: {name} is missing in group image" for name in sorted(wanted - listed))
+    yield from (f"deploy/packages.txt: nothing links to {name} of group image" for name in sorted(listed - wanted - {"openssl"}))
+    yield from (f"{path}: package {name} comes with none of group image" for path, name in owners(all_libraries).items()
+                if name not in with_dependencies(listed) | base)
+    if len(programs) < 3:
+        yield f"the image has {len(programs)} programs and libraries only"
+
+
+def rule_image(options):
+    """The Dockerfile copies what is there, builds from it, and installs what the programs link to."""
+    yield from check_context()
+    with tempfile.TemporaryDirectory() as folder:
+        yield from check_configure(Path(folder))
+        out = install_as_image(options, Path(folder))
+        for path in ("usr/bin/forged", "usr/bin/forgectl", "usr/share/promptforge/migrations"):
+            if not (out / path).exists():
+                yield f"the image has no /{path}"
+        if {path.name for path in (out / "usr").iterdir()} != {"bin", "lib", "share"}:
+            yield f"the image has more than bin, lib and share in /usr: {sorted(path.name for path in (out / 'usr').iterdir())}"
+        yield from check_libraries(out)
+    texts = [text for _, text in dockerfile()]
+    if "10001:10001" not in texts or not any(instruction == "HEALTHCHECK" for instruction, _ in dockerfile()):
+        yield "Dockerfile: runs as root, or without a health check"
+
+
+def check_service(options, name, service, compose):
+    where = f"service {name}"
+    in_image = {destination + Path(source).name if destination.endswith("/") else destination for source, destination in copied()}
+    for volume in service.get("volumes", []):
+        if volume.split(":")[0] not in compose["volumes"]:
+            yield f"{where}: volume {volume} is not declared"
+    for other, how in service.get("depends_on", {}).items():
+        target = compose["services"].get(other, {})
+        healthy = "test" in target.get("healthcheck", {})
+        if not target or (how["condition"] == "service_healthy") != healthy or (healthy and "restart" not in target):
+            yield f"{where}: cannot wait for {other} to be {how['condition']}"
+    for variable, value in service.get("environment", {}).items():
+        known = variable in settings_default() or variable in ("FORGE_SERVER", "FORGE_CA", "XDG_CONFIG_HOME", "POSTGRES_PASSWORD_FILE")
+        if not known:
+            yield f"{where}: nobody reads {variable}"
+        if str(value).startswith("/") and not any(value.startswith(volume.split(":")[1]) for volume in service["volumes"]):
+            yield f"{where}: {variable}={value} is in no volume"
+    program = service.get("entrypoint", ["forged"])[0]
+    if program.startswith("/") and program not in in_image:
+        yield f"{where}: the image has no {program}"
+    if program == "bash":
+        script = service["command"][0].replace("$$", "$")
+        checked = subprocess.run(["shellcheck", "--shell=bash", "--format=gcc", "-"], input=script, capture_output=True, text=True)
+        yield from (f"{where}: {line}" for line in checked.stdout.splitlines())
+        yield from (f"{where}: {fault}" for fault in check_script(options, script))
+    if service["image"].startswith("promptforge") and name != "prepare":
+        if not service.get("read_only") or service.get("cap_drop") != ["ALL"] or service.get("user"):
+            yield f"{where}: is not hardened"
+    yield from (f"{where}: port {port} is open to other machines" for port in service.get("ports", []) if not port.startswith("127.0.0.1:"))
+
+
+def rule_compose(options):
+    """compose.yaml names services, volumes, files, settings and commands that are there; `docker compose` accepts it where it is installed."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = compose["services"]
+    yield from (f"compose.yaml: no service {name}" for name in ("postgres", "migrate", "forged") if name not in services)
+    for name, service in services.items():
+        yield from check_service(options, name, service, compose)
+    used = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    yield from (f"compose.yaml: nothing uses volume {name}" for name in set(compose["volumes"]) - used)
+    forged = services["forged"]
+    if forged["environment"].get("FORGE_MODE") != "development":
+        yield "compose.yaml: the sample data needs FORGE_MODE=development"
+    drain = seconds(forged["environment"].get("FORGE_DRAIN_TIMEOUT", settings_default()["FORGE_DRAIN_TIMEOUT"]))
+    if seconds(forged["stop_grace_period"]) <= drain:
+        yield f"compose.yaml: forged is killed while it drains ({drain} s)"
+    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        done = subprocess.run(["docker", "compose", "-f", DEPLOY / "compose.yaml", "config", "--quiet"], capture_output=True, text=True)
+        yield from done.stderr.splitlines() if done.returncode else []
 
 
 RULES = {name[len("rule_"):]: function for name, function in globals().items() if name.startswith("rule_")}

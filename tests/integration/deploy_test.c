@@ -1,5 +1,5 @@
-/* deploy/local/backup, restore and reset: what they refuse, what they ask, and what they leave behind. That a restored database is the same
- * to the last row is fault.backup_test's. */
+/* The scripts of deploy. local/backup, restore and reset: what they refuse, what they ask, and what they leave behind. That a restored
+ * database is the same to the last row is fault.backup_test's. */
 #include "support/forged_child.h"
 
 #include <libpq-fe.h>
@@ -181,6 +181,18 @@ static void test_restore_keeps_the_key_of_before(void **state)
     deploy(0, "same", "cmp forge.key dumps/old && grep -q other forge.key.before-* && echo same");
 }
 
+/* deploy/image/healthcheck, which the container image and compose run. */
+static void test_the_images_health_check(void **state)
+{
+    struct forged_child *child = forged_world_serve(world, NULL);
+    unsigned port = forged_child_http_port(child);
+    deploy(0, "", "FORGE_HTTP_PORT=%u $SOURCE/deploy/image/healthcheck", port);
+    deploy(0, "", "FORGE_HTTP_PORT=%u $SOURCE/deploy/image/healthcheck /readyz", port);
+    deploy(1, "", "FORGE_HTTP_PORT=%u $SOURCE/deploy/image/healthcheck /nothing", port);
+    forged_child_stop(child);
+    deploy(1, "Connection refused", "FORGE_HTTP_PORT=%u $SOURCE/deploy/image/healthcheck", port);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_world, remove_world)
@@ -193,6 +205,7 @@ int main(void)
         TEST(test_a_connected_server_is_in_the_way),
         TEST(test_restore_asks_and_refuses_what_is_no_backup),
         TEST(test_restore_keeps_the_key_of_before),
+        TEST(test_the_images_health_check),
     };
     return cmocka_run_group_tests(tests, start, end);
 }

@@ -8,7 +8,7 @@
  *    the last, becomes current. Where the manifest gives tags the prompt has exactly these.
  *  - Executions have no name. One is there when the prompt has one that is the same in every field that the manifest gives (version,
  *    rating, success, notes, execute_time); equal ones are counted, so that two in the manifest need two on the server. All that are
- *    missing go in one transaction per 1,000. */
+ *    missing go in one transaction per 1,000, with a request_id that follows from what is sent and what was found. */
 #ifndef FORGECTL_APPLY_H
 #define FORGECTL_APPLY_H
 
@@ -34,7 +34,7 @@ struct apply_object {
     const char **tags, **no_tags; /* to put on and to take off, ended by NULL; NULL = none */
     /* Executions. */
     const struct manifest_object **members; /* those that are missing come first once the plan is made */
-    size_t member_count, missing_count;
+    size_t member_count, missing_count, found_count;
 };
 
 struct apply {
@@ -73,6 +73,9 @@ ProtobufCMessage *apply_create_request(struct apply *apply, const struct apply_o
 
 /* apply_call.c: as cli_call, with the reply in the arena. method is a FORGE_METHOD_*. */
 int apply_call(struct apply *apply, int method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
+/* The same for a write, with a request_id that follows from request and salt: when an apply that was killed has sent this very call and the
+ * server is still at it, or has done it after this run looked, it happens once. A call must have been made on the connection before. */
+int apply_call_once(struct apply *apply, int method, const ProtobufCMessage *request, uint64_t salt, ProtobufCMessage **out_reply);
 /* All items of a list, over all pages: request is a List request of the method. */
 int apply_list(struct apply *apply, int method, ProtobufCMessage *request, ProtobufCMessage ***out_items, size_t *out_count);
 

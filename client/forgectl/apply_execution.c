@@ -84,6 +84,7 @@ int apply_plan_executions(struct apply *apply, struct apply_object *object)
     int code = prompt->id ? apply_list(apply, object->kind->lookup, &request.base, &found, &count) : CLI_OK;
     if (code != CLI_OK)
         return code;
+    object->found_count = count;
     if (!find_missing(apply, object, found, count))
         return cli_fail(CLI_FAILED, "no memory");
     object->action = object->missing_count ? APPLY_CREATE : APPLY_UNCHANGED;
@@ -120,7 +121,7 @@ static int record(struct apply *apply, const struct apply_object *object, size_t
         field_set_text(one, "prompt_id", object->references[1]->id);
         request.requests[request.n_requests] = (execution_request *)one;
     }
-    int code = apply_call(apply, object->kind->create, &request.base, &reply);
+    int code = apply_call_once(apply, object->kind->create, &request.base, object->found_count, &reply);
     return code == CLI_OK ? check_verdicts(object, (const Forge__V1__RecordExecutionsResponse *)reply, first) : code;
 }
 

@@ -75,8 +75,11 @@ static const char *binary_folder(void)
 
 static void program_path(const char *program, char out[PATH_SIZE])
 {
+    const char *server = getenv("FORGE_TEST_SERVER"); /* another build of forged */
     if (program[0] == '/')
         snprintf(out, PATH_SIZE, "%s", program);
+    else if (strcmp(program, "forged") == 0 && server != NULL)
+        snprintf(out, PATH_SIZE, "%s", server);
     else
         snprintf(out, PATH_SIZE, "%s/bin/%s", binary_folder(), program);
 }

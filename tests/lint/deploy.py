@@ -431,7 +431,7 @@ def rule_compose(options):
     """compose.yaml names services, volumes, files, settings and commands that are there; `docker compose` accepts it where it is installed."""
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = compose["services"]
-    yield from (f"compose.yaml: no service {name}" for name in ("postgres", "migrate", "forged") if name not in services)
+    yield from (f"compose.yaml: no service {name}" for name in ("postgres", "migrate", "forged", "seed") if name not in services)
     for name, service in services.items():
         yield from check_service(options, name, service, compose)
     used = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}

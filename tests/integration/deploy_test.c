@@ -193,6 +193,37 @@ static void test_the_images_health_check(void **state)
     deploy(1, "Connection refused", "FORGE_HTTP_PORT=%u $SOURCE/deploy/image/healthcheck", port);
 }
 
+/* deploy/k8s/overlays/dev: the secrets it makes and the command of its bootstrap Job give a database that its servers can serve. */
+static void test_the_secrets_of_kubernetes_fit_the_bootstrap_job(void **state)
+{
+    char secrets[512];
+    deploy(0, "Secrets made",
+           "mkdir copy && cp -r $SOURCE/deploy/k8s $SOURCE/deploy/make-certificates copy && rm -rf copy/k8s/overlays/dev/secrets &&"
+           " copy/k8s/overlays/dev/make-secrets");
+    deploy(0, "Role forge_owner",
+           "cd copy/k8s/overlays/dev/secrets && sed -i 's/@postgres:5432/@127.0.0.1:%u/' *.env && export PATH=$BINARIES/bin:$PATH &&"
+           " FORGE_KEY_FILE=$PWD/forge.key sh -c \"$(sed -n 's/.*command: .sh, -c, .\\(.*\\)..$/\\1/p' ../bootstrap.yaml |"
+           " sed \"s|/tmp/.env|$PWD/.env|g; s|/etc/promptforge/bootstrap|$PWD|\")\"",
+           pg_cluster_port(cluster));
+    deploy(0, "same",
+           "cd copy/k8s/overlays/dev/secrets && passwords() { grep -hv SUPERUSER \"$@\" | grep -o ':[0-9a-f]\\{48\\}@' | sort; } &&"
+           " passwords *.env > given && passwords .env > kept && test $(wc -l < given) = 4 && cmp given kept && echo same");
+    deploy(0, "initial schema",
+           "cd copy/k8s/overlays/dev/secrets && $BINARIES/bin/forged migrate upgrade head --env-file migrate.env --migrations-folder"
+           " $SOURCE/migrations");
+    const char *const flags[] = {"serve",      "--env-file",
+                                 "serve.env",  "--key-file",
+                                 "forge.key",  "--listen-port",
+                                 "0",          "--http-port",
+                                 "0",          "--tls-certificate-file",
+                                 "server.pem", "--tls-key-file",
+                                 "server.key", NULL};
+    snprintf(secrets, sizeof secrets, "%s/copy/k8s/overlays/dev/secrets", forged_world_folder(world));
+    struct forged_child *child = forged_child_start(secrets, flags, NULL);
+    forged_child_wait_ready(child);
+    forged_child_stop(child);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_world, remove_world)
@@ -206,6 +237,7 @@ int main(void)
         TEST(test_restore_asks_and_refuses_what_is_no_backup),
         TEST(test_restore_keeps_the_key_of_before),
         TEST(test_the_images_health_check),
+        TEST(test_the_secrets_of_kubernetes_fit_the_bootstrap_job),
     };
     return cmocka_run_group_tests(tests, start, end);
 }

@@ -4,8 +4,10 @@
 
 #include "wire/clock.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,9 +168,50 @@ static void check(const char *id, const char *what, const char *database)
 
 /* ---- tests ---- */
 
+static atomic_bool stopping;
+
+static void *write_on(void *argument)
+{
+    struct forge_channel *channel = argument;
+    for (long i = 0; !atomic_load(&stopping); i++)
+        write_one(channel, i % 2 ? FAULT_WRITE_KEY : FAULT_WRITE_VERSION, NULL);
+    return NULL;
+}
+
+/* A backup is one moment: everything acknowledged before it began, and of what was written meanwhile whole writes only. */
+static void test_backup_while_writes_go_on(void **state)
+{
+    const char *source = getenv("FORGE_SOURCE_DIR");
+    struct forge_channel *channel = world_channel(&world, 0, world.home.session_token);
+    long versions_before = versions, keys_before = keys;
+    pthread_t writer;
+    assert_int_equal(pthread_create(&writer, NULL, write_on, channel), 0);
+    free(shell("'%s/deploy/local/backup' --env-file .env --folder online", source));
+    atomic_store(&stopping, true);
+    pthread_join(writer, NULL);
+    forge_channel_close(channel);
+    assert_true(versions > versions_before && keys > keys_before);
+    new_home("online_restored");
+    free(shell("'%s/deploy/local/restore' --env-file online_restored/.env online/*.sql online/*.key", source));
+
+    struct world restored = world;
+    restored.superuser_url = pg_cluster_url(new_cluster, "postgres", "online_restored");
+    long restored_versions = world_number(&restored, "SELECT count(*) FROM prompt_versions WHERE content LIKE 'write %%'");
+    long restored_keys = world_number(&restored, "SELECT count(*) FROM api_keys WHERE name LIKE 'write %%'");
+    struct fault_count count = fault_count(&restored, restored_versions, restored_keys);
+    count.lost += (restored_versions < versions_before ? versions_before - restored_versions : 0) +
+                  (restored_keys < keys_before ? keys_before - restored_keys : 0);
+    bool ok = count.lost == 0 && count.duplicated == 0 && restored_versions <= versions && restored_keys <= keys;
+    fprintf(stderr, "backup during %ld writes\n", versions - versions_before + keys - keys_before);
+    fault_report("10-online", "a backup while writes go on, restored into a new cluster", versions + keys, count, 0,
+                 "acknowledged before it: all there; during it: whole or not at all", ok);
+    assert_true(ok);
+}
+
 static void test_backup_and_restore_keep_every_row(void **state)
 {
     const char *source = getenv("FORGE_SOURCE_DIR");
+    world_server_stop(&world, 0);
     char *paths = shell("'%s/deploy/local/backup' --env-file .env --folder dumps --key-folder keys", source), *rest = paths;
     take_line(&rest, dump, sizeof dump);
     take_line(&rest, key, sizeof key);
@@ -247,7 +290,6 @@ static int set_up(void **state)
 {
     world_open(&world, NULL);
     fill();
-    world_server_stop(&world, 0);
     new_cluster = pg_cluster_new(NULL);
     return 0;
 }
@@ -257,7 +299,7 @@ static int tear_down(void **state)
     char command[600];
     for (int i = 0; i < SAMPLES; i++)
         free(samples[i].reply);
-    snprintf(command, sizeof command, "cd '%s' && rm -rf dumps keys restored plain backup.sql old.schema new.schema",
+    snprintf(command, sizeof command, "cd '%s' && rm -rf dumps keys online online_restored restored plain backup.sql old.schema new.schema",
              forged_world_folder(world.files));
     int failed = system(command);
     pg_cluster_free(new_cluster);
@@ -268,6 +310,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backup_while_writes_go_on),
         cmocka_unit_test(test_backup_and_restore_keep_every_row),
         cmocka_unit_test(test_plain_pg_dump_and_psql_keep_every_row),
         cmocka_unit_test(test_the_restored_home_goes_on),

@@ -39,6 +39,7 @@ static const struct unit *units_of(enum app_setting_type type)
     case APP_NUMBER:
     case APP_TEXT:
     case APP_SWITCH:
+    case APP_FLAG:
     case APP_CHOICE:
         return NUMBER_UNITS;
     }
@@ -92,6 +93,7 @@ static void describe_range(const struct app_setting *setting, char *out, size_t 
                                                  : "");
         return;
     case APP_SWITCH:
+    case APP_FLAG:
         snprintf(out, size, "true or false");
         return;
     case APP_CHOICE:
@@ -159,14 +161,14 @@ static forge_code assign_word(const struct app_setting *setting, const char *val
                               struct forge_error *error)
 {
     static const char *const SWITCH[] = {"false", "true", NULL};
-    const char *const *words = setting->type == APP_SWITCH ? SWITCH : setting->choices;
+    const char *const *words = setting->type == APP_CHOICE ? setting->choices : SWITCH;
     for (int i = 0; words[i] != NULL; i++) {
         if (strcmp(value, words[i]) != 0)
             continue;
-        if (setting->type == APP_SWITCH)
-            *(bool *)field = i == 1;
-        else
+        if (setting->type == APP_CHOICE)
             *(int *)field = i;
+        else
+            *(bool *)field = i == 1;
         return FORGE_OK;
     }
     return refuse(setting, value, source, error);
@@ -186,6 +188,7 @@ static forge_code assign(const struct app_setting *setting, const char *value, c
     case APP_DURATION:
         return assign_amount(setting, value, source, field, error);
     case APP_SWITCH:
+    case APP_FLAG:
     case APP_CHOICE:
         return assign_word(setting, value, source, field, error);
     }
@@ -195,22 +198,39 @@ static forge_code assign(const struct app_setting *setting, const char *value, c
 static const struct app_setting *find_by_variable(const char *variable)
 {
     const struct app_setting *setting = app_settings;
-    while (setting->name != NULL && strcmp(setting->variable, variable) != 0)
+    while (setting->name != NULL && (setting->variable == NULL || strcmp(setting->variable, variable) != 0))
         setting++;
     return setting->name != NULL ? setting : NULL;
 }
 
-/* The row of "--listen-port" or "--listen-port=..." for this command. */
+/* The row of "--listen-port", "--listen-port=..." or "-v" for this command. */
 static const struct app_setting *find_by_flag(const char *argument, enum app_command command)
 {
     size_t len = strcspn(argument, "=");
     for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++) {
         char flag[FLAG_MAX];
         flag_of(setting, flag);
-        if ((setting->commands & command) != 0 && strlen(flag) == len && strncmp(argument, flag, len) == 0)
+        bool is_letter = setting->letter != '\0' && argument[1] == setting->letter && argument[2] == '\0';
+        bool is_name = strlen(flag) == len && strncmp(argument, flag, len) == 0;
+        if ((setting->commands & command) != 0 && (is_letter || is_name))
             return setting;
     }
     return NULL;
+}
+
+/* Takes the flag at arguments[*index] and its value, which may be the next argument: *index then moves there. */
+static forge_code read_flag(const struct app_setting *setting, int count, char *const arguments[], int *index, struct app_config *config,
+                            struct forge_error *error)
+{
+    char flag[FLAG_MAX];
+    const char *value = strchr(arguments[*index], '=');
+    flag_of(setting, flag);
+    if (setting->type == APP_FLAG)
+        return value == NULL ? assign(setting, "true", flag, config, error)
+                             : forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s takes no value", flag);
+    if (value == NULL && *index + 1 == count)
+        return forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s needs a value", arguments[*index]);
+    return assign(setting, value != NULL ? value + 1 : arguments[++*index], flag, config, error);
 }
 
 static forge_code read_flags(enum app_command command, int count, char *const arguments[], struct app_config *config,
@@ -228,12 +248,7 @@ static forge_code read_flags(enum app_command command, int count, char *const ar
         const struct app_setting *setting = find_by_flag(argument, command);
         if (setting == NULL)
             return forge_error_set(error, FORGE_INVALID_ARGUMENT, "unknown flag %.100s; see --help", argument);
-        const char *value = strchr(argument, '=');
-        if (value == NULL && i + 1 == count)
-            return forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s needs a value", argument);
-        char flag[FLAG_MAX];
-        flag_of(setting, flag);
-        forge_code rc = assign(setting, value != NULL ? value + 1 : arguments[++i], flag, config, error);
+        forge_code rc = read_flag(setting, count, arguments, &i, config, error);
         if (rc != FORGE_OK)
             return rc;
     }
@@ -244,7 +259,7 @@ static forge_code read_environment(enum app_command command, struct app_config *
 {
     forge_code rc = FORGE_OK;
     for (const struct app_setting *setting = app_settings; setting->name != NULL && rc == FORGE_OK; setting++) {
-        const char *value = (setting->commands & command) != 0 ? getenv(setting->variable) : NULL;
+        const char *value = (setting->commands & command) != 0 && setting->variable != NULL ? getenv(setting->variable) : NULL;
         if (value != NULL)
             rc = assign(setting, value, setting->variable, config, error);
     }
@@ -381,6 +396,7 @@ static size_t field_size(enum app_setting_type type)
     case APP_DURATION:
         return sizeof(unsigned);
     case APP_SWITCH:
+    case APP_FLAG:
         return sizeof(bool);
     case APP_CHOICE:
         return sizeof(int);
@@ -414,19 +430,43 @@ void app_config_reload(struct app_config *config, struct app_config *fresh)
     }
 }
 
+/* "  -v, --verbose" and what it means. */
+static void print_flag(const struct app_setting *setting)
+{
+    char flag[FLAG_MAX];
+    flag_of(setting, flag);
+    if (setting->letter != '\0')
+        printf("  -%c, %s\n      %s\n", setting->letter, flag, setting->help);
+    else
+        printf("  %s\n      %s\n", flag, setting->help);
+}
+
+static void print_setting(const struct app_setting *setting, enum app_command command)
+{
+    char flag[FLAG_MAX], range[256];
+    flag_of(setting, flag);
+    describe_range(setting, range, sizeof range);
+    printf("  %s, %s\n      %s\n      Allowed: %s.%s%s%s%s\n", flag, setting->variable, setting->help, range,
+           *setting->default_value != '\0' ? " Default: " : "", setting->default_value, *setting->default_value != '\0' ? "." : "",
+           (setting->required & command) != 0 ? " Required."
+           : setting->reloadable              ? " Read again at SIGHUP."
+                                              : "");
+}
+
 void app_config_print_help(enum app_command command)
 {
-    printf("Settings (a flag wins over the environment, that over the file %s, that over the default):\n", DEFAULT_ENV_FILE);
+    bool titled = false;
     for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++) {
-        char flag[FLAG_MAX], range[256];
-        if ((setting->commands & command) == 0)
+        if ((setting->commands & command) == 0 || setting->variable != NULL)
             continue;
-        flag_of(setting, flag);
-        describe_range(setting, range, sizeof range);
-        printf("  %s, %s\n      %s\n      Allowed: %s.%s%s%s%s\n", flag, setting->variable, setting->help, range,
-               *setting->default_value != '\0' ? " Default: " : "", setting->default_value, *setting->default_value != '\0' ? "." : "",
-               (setting->required & command) != 0 ? " Required."
-               : setting->reloadable              ? " Read again at SIGHUP."
-                                                  : "");
+        if (!titled)
+            puts("Flags:");
+        titled = true;
+        print_flag(setting);
     }
+    printf("%sSettings (a flag wins over the environment, that over the file %s, that over the default):\n", titled ? "\n" : "",
+           DEFAULT_ENV_FILE);
+    for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++)
+        if ((setting->commands & command) != 0 && setting->variable != NULL)
+            print_setting(setting, command);
 }

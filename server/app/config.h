@@ -1,6 +1,7 @@
 /* Settings of forged: one row each in settings.c. A flag wins over the environment, that over the file, that over the default.
  *
- * Flag and name are one word in two spellings: setting listen_port is --listen-port. The file (--env-file, by default .env of the
+ * Flag and name are one word in two spellings: setting listen_port is --listen-port. What only one run of a command means, such as
+ * --verbose, is a row without a variable. The file (--env-file, by default .env of the
  * working directory when it is there) has lines VARIABLE=value with the names of the environment. An empty value means the default. */
 #ifndef SERVER_APP_CONFIG_H
 #define SERVER_APP_CONFIG_H
@@ -22,12 +23,14 @@ enum app_setting_type {
     APP_SIZE,     /* size_t: bytes, or with KiB, MiB, GiB */
     APP_DURATION, /* unsigned milliseconds: written with ms, s, m or h */
     APP_SWITCH,   /* bool: true or false */
+    APP_FLAG,     /* bool: true when the flag is there, which takes no value */
     APP_CHOICE    /* int: index into choices */
 };
 
 struct app_setting {
     const char *name;     /* listen_port */
-    const char *variable; /* FORGE_LISTEN_PORT */
+    const char *variable; /* FORGE_LISTEN_PORT; NULL = on the command line only */
+    char letter;          /* -v for --verbose; 0 = none */
     enum app_setting_type type;
     size_t offset;             /* of the field in struct app_config */
     const char *default_value; /* as it would be written; "" = not set */

@@ -11,7 +11,7 @@
 static const char HELP[] = "Usage: forged <command> [flags]\n"
                            "\n"
                            "  serve               answer calls over TLS\n"
-                           "  migrate             bring the database's schema to a revision: upgrade, downgrade, current\n"
+                           "  migrate             bring the database's schema to a revision: upgrade, check, ...\n"
                            "  bootstrap roles     make database roles, database and key-encryption key\n"
                            "  bootstrap token     print an operator token, to create the first organization with\n"
                            "  maintain            make a pass of upkeep: partitions, old rows, deleted projects\n"

@@ -209,6 +209,19 @@ const struct app_setting app_settings[] = {
     {.name = "ttl", .variable = "FORGE_OPERATOR_TOKEN_TTL", .type = APP_DURATION, .offset = FIELD(ttl_ms), .default_value = "15m",
      .min = MINUTE, .max = 24 * HOUR, .commands = APP_BOOTSTRAP_TOKEN,
      .help = "How long the operator token is valid."},
+
+    /* On the command line only. */
+    {.name = "message", .letter = 'm', .type = APP_TEXT, .offset = FIELD(migrate_message), .default_value = "", .max = 200,
+     .commands = APP_MIGRATE,
+     .help = "revision: what it does, in one line."},
+    {.name = "autogenerate", .type = APP_FLAG, .offset = FIELD(migrate_autogenerate), .default_value = "false",
+     .commands = APP_MIGRATE,
+     .help = "revision: write a draft of what leads to schema.sql."},
+    {.name = "sql", .type = APP_FLAG, .offset = FIELD(migrate_sql), .default_value = "false", .commands = APP_MIGRATE,
+     .help = "upgrade: print the script instead of running it; touches no database."},
+    {.name = "verbose", .letter = 'v', .type = APP_FLAG, .offset = FIELD(migrate_verbose), .default_value = "false",
+     .commands = APP_MIGRATE,
+     .help = "current, history: all that is known of each revision."},
     {0},
 };
 /* clang-format on */

@@ -1,8 +1,9 @@
-/* Schema migrations: `forged migrate upgrade | downgrade | current`, with Alembic's verbs and meaning.
+/* Schema migrations: the verbs of `forged migrate`, with Alembic's names and meaning.
  *
  * Each revision runs in one transaction with its row in schema_revisions, under a session advisory lock, so that of two
- * migrators one waits and a killed one leaves whole revisions. Lock waits are short (1 s) and tried again, so that a queue
- * of waiting readers never builds up behind an ALTER TABLE. Every function opens a connection of its own and blocks.
+ * migrators one waits and a killed one leaves whole revisions. A file marked `-- transaction: none` runs statement by statement
+ * and its row is written last. Lock waits are short (1 s) and tried again, so that a queue of waiting readers never builds up
+ * behind an ALTER TABLE. Every function opens a connection of its own and blocks.
  *
  * url: what libpq takes, as the owner of the database; another role is refused with FAILED_PRECONDITION naming DATABASE_OWNER_URL.
  * folder: of the migration files. progress: one line for people per step; may be NULL. */
@@ -12,6 +13,8 @@
 #include "wire/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 
 typedef void (*db_migrate_progress)(const char *line, void *user);
 
@@ -29,5 +32,18 @@ forge_code db_migrate_downgrade(const char *url, const char *folder, const char 
 /* Tells the current revision to progress: "3f6b1c9d2a70 (head)", nothing when no revision is applied. verbose: several lines. */
 forge_code db_migrate_current(const char *url, const char *folder, bool verbose, db_migrate_progress progress, void *user,
                               struct forge_error *error) FORGE_MUST_CHECK;
+
+/* Tells the chain, the newest first: "<from> -> <to> (head), message", or as current --verbose does. Touches no database. */
+forge_code db_migrate_history(const char *folder, bool verbose, db_migrate_progress progress, void *user,
+                              struct forge_error *error) FORGE_MUST_CHECK;
+
+/* Says that the database is at target ("head", "base" or a revision) and runs nothing. For databases that were migrated by other
+ * means, or whose revisions the folder does not have. */
+forge_code db_migrate_stamp(const char *url, const char *folder, const char *target, db_migrate_progress progress, void *user,
+                            struct forge_error *error) FORGE_MUST_CHECK;
+
+/* Writes what upgrade would run as a script for psql, from the base or from the first part of "<from>:<to>". Touches no database; the
+ * script itself refuses one that is somewhere else. */
+forge_code db_migrate_upgrade_script(const char *folder, const char *target, FILE *out, struct forge_error *error) FORGE_MUST_CHECK;
 
 #endif

@@ -32,9 +32,8 @@ bool db_migration_name_parse(const char *name, char out_revision[DB_REVISION_SIZ
     return true;
 }
 
-/* Reads a whole file of at most DB_MIGRATION_FILE_BYTES_MAX bytes into the arena. */
-static forge_code file_read(const char *folder, const char *name, struct forge_arena *arena, char **out_text, size_t *out_size,
-                            struct forge_error *error)
+forge_code db_migration_file_read(const char *folder, const char *name, struct forge_arena *arena, char **out_text, size_t *out_size,
+                                  struct forge_error *error)
 {
     char *path = forge_arena_printf(arena, "%s/%s", folder, name);
     FILE *file = path != NULL ? fopen(path, "re") : NULL;
@@ -81,8 +80,26 @@ static forge_code revision_set(char out[DB_REVISION_SIZE], const char *value, co
     return FORGE_OK;
 }
 
-/* Header of one file into *item: revision, revises, created, message, serves. */
-static forge_code header_parse(const char *file, const char *text, struct forge_arena *arena, struct db_migration *item,
+/* The lines that may follow, in any order. *out_alone: it says `-- transaction: none`. */
+static forge_code header_options(const char *file, const char *cursor, struct forge_arena *arena, struct db_migration *item,
+                                 bool *out_alone, struct forge_error *error)
+{
+    for (;;) {
+        const char *serves = header_value(&cursor, "serves", arena);
+        const char *transaction = serves == NULL ? header_value(&cursor, "transaction", arena) : NULL;
+        if (serves == NULL && transaction == NULL)
+            return FORGE_OK;
+        if (transaction != NULL && strcmp(transaction, "none") != 0)
+            return forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s: \"-- transaction:\" may only say none", file);
+        *out_alone = *out_alone || transaction != NULL;
+        forge_code rc = serves != NULL ? revision_set(item->serves, serves, file, "serves", error) : FORGE_OK;
+        if (rc != FORGE_OK)
+            return rc;
+    }
+}
+
+/* Header of one file into *item: revision, revises, created, message and what may follow. */
+static forge_code header_parse(const char *file, const char *text, struct forge_arena *arena, struct db_migration *item, bool *out_alone,
                                struct forge_error *error)
 {
     static const char *const keys[] = {"revision", "revises", "created", "message"};
@@ -96,9 +113,8 @@ static forge_code header_parse(const char *file, const char *text, struct forge_
     forge_code rc = revision_set(item->revision, values[0], file, keys[0], error);
     if (rc == FORGE_OK && values[1][0] != '\0')
         rc = revision_set(item->revises, values[1], file, keys[1], error);
-    const char *serves = header_value(&cursor, "serves", arena);
-    if (rc == FORGE_OK && serves != NULL)
-        rc = revision_set(item->serves, serves, file, "serves", error);
+    if (rc == FORGE_OK)
+        rc = header_options(file, cursor, arena, item, out_alone, error);
     item->created = values[2];
     item->message = values[3];
     return rc;
@@ -150,10 +166,12 @@ static forge_code chain_add(struct db_migration_chain *chain, const struct db_mi
     if (direction == DB_MIGRATION_UP) {
         item->up_name = half->up_name;
         item->up_sql = half->up_sql;
+        item->up_is_alone = half->up_is_alone;
         memcpy(item->sha256, half->sha256, sizeof item->sha256);
     } else {
         item->down_name = half->down_name;
         item->down_sql = half->down_sql;
+        item->down_is_alone = half->down_is_alone;
     }
     return FORGE_OK;
 }
@@ -169,9 +187,9 @@ static forge_code file_add(struct db_migration_chain *chain, const char *folder,
                                name);
     char *text = NULL;
     size_t size = 0;
-    forge_code rc = file_read(folder, name, arena, &text, &size, error);
+    forge_code rc = db_migration_file_read(folder, name, arena, &text, &size, error);
     if (rc == FORGE_OK)
-        rc = header_parse(name, text, arena, &half, error);
+        rc = header_parse(name, text, arena, &half, direction == DB_MIGRATION_UP ? &half.up_is_alone : &half.down_is_alone, error);
     if (rc == FORGE_OK)
         rc = transaction_check(name, text, error);
     if (rc != FORGE_OK)

@@ -1,7 +1,8 @@
 /* The migration files of a folder: found, read and put into one line.
  *
  * A revision is two files, <12 hex digits>_<slug>.up.sql and .down.sql, that open with the same header lines
- * `-- revision:`, `-- revises:` (empty for the first), `-- created:` and `-- message:`; `-- serves:` may follow. Pure of the database. */
+ * `-- revision:`, `-- revises:` (empty for the first), `-- created:` and `-- message:`; `-- serves:` and `-- transaction: none` may follow.
+ * Pure of the database. */
 #ifndef SERVER_DB_MIGRATION_FILES_H
 #define SERVER_DB_MIGRATION_FILES_H
 
@@ -29,6 +30,8 @@ struct db_migration {
     const char *down_name;
     const char *up_sql; /* whole text, NUL-terminated */
     const char *down_sql;
+    bool up_is_alone; /* `-- transaction: none`: runs without one */
+    bool down_is_alone;
     uint8_t sha256[FORGE_SHA256_SIZE]; /* of the up file's bytes: what the database remembers */
 };
 
@@ -38,6 +41,10 @@ struct db_migration_chain {
 };
 
 enum db_migration_direction { DB_MIGRATION_UP, DB_MIGRATION_DOWN };
+
+/* A whole text file of at most DB_MIGRATION_FILE_BYTES_MAX bytes in the arena, NUL-terminated. Blocks on the file system. */
+forge_code db_migration_file_read(const char *folder, const char *name, struct forge_arena *arena, char **out_text, size_t *out_size,
+                                  struct forge_error *error) FORGE_MUST_CHECK;
 
 /* Takes a file name apart. False for names that are no migration; *out_* untouched then. Fuzzed. */
 bool db_migration_name_parse(const char *name, char out_revision[DB_REVISION_SIZE], enum db_migration_direction *out_direction);

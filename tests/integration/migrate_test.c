@@ -6,9 +6,8 @@
 
 #include <cmocka.h>
 
-#include "db/migrate.h"
 #include "db/migration_files.h"
-#include "support/pg_cluster.h"
+#include "migrate_fixture.h"
 
 #include <libpq-fe.h>
 #include <pthread.h>
@@ -22,142 +21,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST "111111111111"
-#define SECOND "222222222222"
-#define THIRD "333333333333"
-
-static struct pg_cluster *cluster;
-static char folder[64], real_folder[4096];
-static const char *database, *url;
-static struct forge_error error;
-static char lines[8192]; /* what progress told */
-
-static void note_line(const char *line, void *user)
-{
-    (void)user;
-    size_t length = strlen(lines);
-    snprintf(lines + length, sizeof lines - length, "%s\n", line);
-}
-
-static int start(void **state)
-{
-    (void)state;
-    snprintf(real_folder, sizeof real_folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    pg_cluster_free(cluster);
-    return 0;
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/forge-migrate-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    database = pg_cluster_create_database(cluster, "forge_owner");
-    url = pg_cluster_url(cluster, "forge_owner", database);
-    lines[0] = '\0';
-    error = (struct forge_error){0};
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static void write_file(const char *name, const char *text)
-{
-    char path[256];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "we");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
-/* Both files of a revision. */
-static void write_revision(const char *revision, const char *revises, const char *up, const char *down)
-{
-    char name[64], text[2048];
-    for (int i = 0; i < 2; i++) {
-        snprintf(name, sizeof name, "%s_step.%s.sql", revision, i == 0 ? "up" : "down");
-        snprintf(text, sizeof text, "-- revision: %s\n-- revises: %s\n-- created: 2026-01-01T00:00:00Z\n-- message: step\n\n%s\n", revision,
-                 revises, i == 0 ? up : down);
-        write_file(name, text);
-    }
-}
-
-static void write_two_revisions(void)
-{
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);", "DROP TABLE two;");
-}
-
-static forge_code upgrade(const char *target)
-{
-    lines[0] = '\0';
-    return db_migrate_upgrade(url, folder, target, note_line, NULL, &error);
-}
-
-static forge_code downgrade(const char *target)
-{
-    lines[0] = '\0';
-    return db_migrate_downgrade(url, folder, target, note_line, NULL, &error);
-}
-
-static void expect_current(const char *expected)
-{
-    lines[0] = '\0';
-    assert_int_equal(db_migrate_current(url, folder, false, note_line, NULL, &error), FORGE_OK);
-    assert_string_equal(lines, expected);
-}
-
-static void expect_error(forge_code rc, forge_code expected, const char *part)
-{
-    if (rc != expected || strstr(error.message, part) == NULL)
-        fail_msg("got %s: %s; expected %s: ..%s..", forge_code_name(rc), error.message, forge_code_name(expected), part);
-    error = (struct forge_error){0};
-}
-
-static const char *query(const char *sql)
-{
-    return pg_cluster_query(cluster, "postgres", database, sql);
-}
-
-static char *dump_schema(void)
-{
-    char command[512];
-    snprintf(command, sizeof command, "pg_dump -s --restrict-key=x '%s'", pg_cluster_url(cluster, "postgres", database));
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    char *text = NULL;
-    size_t capacity = 0;
-    assert_true(getdelim(&text, &capacity, '\0', pipe) > 1000);
-    assert_int_equal(pclose(pipe), 0);
-    return text;
-}
-
 static void test_up_down_up_gives_the_same_dump(void **state)
 {
     (void)state;
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
-    char *first = dump_schema();
+    char *first = migrate_dump(database);
     assert_int_equal(db_migrate_downgrade(url, real_folder, "base", NULL, NULL, &error), FORGE_OK);
-    assert_string_equal(query("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public',"
-                              " 'forge_partitions') AND relname NOT LIKE '%schema_revisions%'"),
-                        "0");
+    assert_string_equal(
+        migrate_query("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public',"
+                      " 'forge_partitions') AND relname NOT LIKE '%schema_revisions%'"),
+        "0");
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
-    char *second = dump_schema();
+    char *second = migrate_dump(database);
     assert_string_equal(first, second);
     free(first);
     free(second);
@@ -166,34 +41,34 @@ static void test_up_down_up_gives_the_same_dump(void **state)
 static void test_targets_move_as_people_know_them_from_alembic(void **state)
 {
     (void)state;
-    write_two_revisions();
-    write_revision(THIRD, SECOND, "CREATE TABLE three (a integer);", "DROP TABLE three;");
-    expect_current("");
-    assert_int_equal(upgrade("+1"), FORGE_OK);
+    migrate_write_two();
+    migrate_write_revision(THIRD, SECOND, "CREATE TABLE three (a integer);", "DROP TABLE three;");
+    migrate_expect_current("");
+    assert_int_equal(migrate_up("+1"), FORGE_OK);
     assert_string_equal(lines, "Running upgrade  -> " FIRST ", step\n");
-    expect_current(FIRST "\n");
-    assert_int_equal(upgrade("2222"), FORGE_OK);
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    expect_current(THIRD " (head)\n");
-    assert_int_equal(upgrade("head"), FORGE_OK);
+    migrate_expect_current(FIRST "\n");
+    assert_int_equal(migrate_up("2222"), FORGE_OK);
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    migrate_expect_current(THIRD " (head)\n");
+    assert_int_equal(migrate_up("head"), FORGE_OK);
     assert_string_equal(lines, "Nothing to do: revision " THIRD " is applied\n");
-    assert_int_equal(downgrade("-1"), FORGE_OK);
+    assert_int_equal(migrate_down("-1"), FORGE_OK);
     assert_string_equal(lines, "Running downgrade " THIRD " -> " SECOND ", step\n");
-    assert_int_equal(downgrade(FIRST), FORGE_OK);
-    expect_current(FIRST "\n");
-    assert_string_equal(query("SELECT string_agg(revision || position, ',') FROM schema_revisions"), FIRST "1");
-    assert_int_equal(downgrade("base"), FORGE_OK);
-    expect_current("");
-    assert_string_equal(query("SELECT to_regclass('one') IS NULL"), "t");
+    assert_int_equal(migrate_down(FIRST), FORGE_OK);
+    migrate_expect_current(FIRST "\n");
+    assert_string_equal(migrate_query("SELECT string_agg(revision || position, ',') FROM schema_revisions"), FIRST "1");
+    assert_int_equal(migrate_down("base"), FORGE_OK);
+    migrate_expect_current("");
+    assert_string_equal(migrate_query("SELECT to_regclass('one') IS NULL"), "t");
 }
 
 static void test_verbose_current_tells_where_and_what(void **state)
 {
     (void)state;
-    write_two_revisions();
-    assert_int_equal(upgrade("head"), FORGE_OK);
+    migrate_write_two();
+    assert_int_equal(migrate_up("head"), FORGE_OK);
     lines[0] = '\0';
-    assert_int_equal(db_migrate_current(url, folder, true, note_line, NULL, &error), FORGE_OK);
+    assert_int_equal(db_migrate_current(url, folder, true, migrate_note, NULL, &error), FORGE_OK);
     assert_non_null(strstr(lines, database));
     assert_non_null(strstr(lines, "Rev: " SECOND " (head)\nParent: " FIRST "\nPath: " SECOND "_step.up.sql\n"));
 }
@@ -201,70 +76,70 @@ static void test_verbose_current_tells_where_and_what(void **state)
 static void test_wrong_targets_say_what_is_there(void **state)
 {
     (void)state;
-    write_two_revisions();
-    expect_error(upgrade("+3"), FORGE_INVALID_ARGUMENT, "target +3: only 2 revisions are left to apply");
-    expect_error(upgrade("+0"), FORGE_INVALID_ARGUMENT, "target \"+0\": not head, base, +N, -N or a revision");
-    expect_error(upgrade("tail"), FORGE_INVALID_ARGUMENT, "target \"tail\": not head");
-    expect_error(upgrade("4444"), FORGE_INVALID_ARGUMENT, "no revision 4444 in the migrations folder");
-    expect_error(downgrade("-1"), FORGE_INVALID_ARGUMENT, "target -1: only 0 revisions are applied");
-    expect_error(downgrade(FIRST), FORGE_INVALID_ARGUMENT, "that revision is not applied");
-    expect_error(downgrade("head"), FORGE_INVALID_ARGUMENT, "not head");
-    expect_current("");
+    migrate_write_two();
+    migrate_expect_error(migrate_up("+3"), FORGE_INVALID_ARGUMENT, "target +3: only 2 revisions are left to apply");
+    migrate_expect_error(migrate_up("+0"), FORGE_INVALID_ARGUMENT, "target \"+0\": not head, base, +N, -N or a revision");
+    migrate_expect_error(migrate_up("tail"), FORGE_INVALID_ARGUMENT, "target \"tail\": not head");
+    migrate_expect_error(migrate_up("4444"), FORGE_INVALID_ARGUMENT, "no revision 4444 in the migrations folder");
+    migrate_expect_error(migrate_down("-1"), FORGE_INVALID_ARGUMENT, "target -1: only 0 revisions are applied");
+    migrate_expect_error(migrate_down(FIRST), FORGE_INVALID_ARGUMENT, "that revision is not applied");
+    migrate_expect_error(migrate_down("head"), FORGE_INVALID_ARGUMENT, "not head");
+    migrate_expect_current("");
 }
 
 static void test_an_ambiguous_revision_is_refused(void **state)
 {
     (void)state;
-    write_revision("abcd00000000", "", "SELECT 1;", "SELECT 1;");
-    write_revision("abcd11111111", "abcd00000000", "SELECT 1;", "SELECT 1;");
-    expect_error(upgrade("abcd"), FORGE_INVALID_ARGUMENT, "target abcd: abcd00000000 and abcd11111111 begin with it");
+    migrate_write_revision("abcd00000000", "", "SELECT 1;", "SELECT 1;");
+    migrate_write_revision("abcd11111111", "abcd00000000", "SELECT 1;", "SELECT 1;");
+    migrate_expect_error(migrate_up("abcd"), FORGE_INVALID_ARGUMENT, "target abcd: abcd00000000 and abcd11111111 begin with it");
 }
 
 static void test_broken_folders_are_named(void **state)
 {
     (void)state;
     char text[512];
-    expect_error(upgrade("head"), FORGE_NOT_FOUND, "no migrations in ");
-    write_two_revisions();
-    write_revision(THIRD, FIRST, "SELECT 1;", "SELECT 1;");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT,
-                 "the chain branches: " SECOND "_step.up.sql and " THIRD "_step.up.sql both revise " FIRST);
-    write_revision(THIRD, "444444444444", "SELECT 1;", "SELECT 1;");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, THIRD "_step.up.sql revises 444444444444, which is not in the folder");
-    write_revision(THIRD, SECOND, "SELECT 1;", "COMMIT ;");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, THIRD "_step.down.sql line 6: COMMIT is the migrator's to say");
-    write_revision(THIRD, SECOND, "SELECT 1;", "SELECT 1;");
+    migrate_expect_error(migrate_up("head"), FORGE_NOT_FOUND, "no migrations in ");
+    migrate_write_two();
+    migrate_write_revision(THIRD, FIRST, "SELECT 1;", "SELECT 1;");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT,
+                         "the chain branches: " SECOND "_step.up.sql and " THIRD "_step.up.sql both revise " FIRST);
+    migrate_write_revision(THIRD, "444444444444", "SELECT 1;", "SELECT 1;");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, THIRD "_step.up.sql revises 444444444444, which is not in the folder");
+    migrate_write_revision(THIRD, SECOND, "SELECT 1;", "COMMIT ;");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, THIRD "_step.down.sql line 6: COMMIT is the migrator's to say");
+    migrate_write_revision(THIRD, SECOND, "SELECT 1;", "SELECT 1;");
     snprintf(text, sizeof text, "-- revision: %s\n-- revises: %s\n-- created: x\n-- message: x\n", THIRD, SECOND);
-    write_file(THIRD "_other.up.sql", text);
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT,
-                 "revision " THIRD " is there twice: " THIRD "_other.up.sql and " THIRD "_step.up.sql");
+    migrate_write_file(THIRD "_other.up.sql", text);
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT,
+                         "revision " THIRD " is there twice: " THIRD "_other.up.sql and " THIRD "_step.up.sql");
     char path[128];
     snprintf(path, sizeof path, "%s/" THIRD "_step.up.sql", folder);
     assert_int_equal(unlink(path), 0);
     snprintf(path, sizeof path, "%s/" THIRD "_step.down.sql", folder);
     assert_int_equal(unlink(path), 0);
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql has no .down.sql file");
-    write_file(THIRD "_other.up.sql", "-- revision: " THIRD "\n-- message: x\n");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql: line 2 must be \"-- revises: ...\"");
-    write_file(THIRD "_other.up.sql", "-- revision: " FIRST "\n-- revises: 12\n-- created: x\n-- message: x\n");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, "\"-- revises:\" must hold 12 lower-case hexadecimal digits");
-    write_file(THIRD "_other.up.sql", "-- revision: " FIRST "\n-- revises:\n-- created: x\n-- message: x\n");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql: its header names revision " FIRST);
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql has no .down.sql file");
+    migrate_write_file(THIRD "_other.up.sql", "-- revision: " THIRD "\n-- message: x\n");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql: line 2 must be \"-- revises: ...\"");
+    migrate_write_file(THIRD "_other.up.sql", "-- revision: " FIRST "\n-- revises: 12\n-- created: x\n-- message: x\n");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, "\"-- revises:\" must hold 12 lower-case hexadecimal digits");
+    migrate_write_file(THIRD "_other.up.sql", "-- revision: " FIRST "\n-- revises:\n-- created: x\n-- message: x\n");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, THIRD "_other.up.sql: its header names revision " FIRST);
     snprintf(path, sizeof path, "%s/" THIRD "_other.up.sql", folder);
     assert_int_equal(unlink(path), 0);
-    write_file("3.up.sql", "");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT,
-                 "3.up.sql: a migration is named <12 hexadecimal digits>_<slug>.up.sql or .down.sql");
-    expect_error(db_migrate_upgrade(url, "/nowhere", "head", NULL, NULL, &error), FORGE_NOT_FOUND,
-                 "cannot read the migrations folder /nowhere");
+    migrate_write_file("3.up.sql", "");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT,
+                         "3.up.sql: a migration is named <12 hexadecimal digits>_<slug>.up.sql or .down.sql");
+    migrate_expect_error(db_migrate_upgrade(url, "/nowhere", "head", NULL, NULL, &error), FORGE_NOT_FOUND,
+                         "cannot read the migrations folder /nowhere");
 }
 
 static void test_a_circle_of_revisions_is_refused(void **state)
 {
     (void)state;
-    write_revision(FIRST, SECOND, "SELECT 1;", "SELECT 1;");
-    write_revision(SECOND, FIRST, "SELECT 1;", "SELECT 1;");
-    expect_error(upgrade("head"), FORGE_INVALID_ARGUMENT, "the chain is broken");
+    migrate_write_revision(FIRST, SECOND, "SELECT 1;", "SELECT 1;");
+    migrate_write_revision(SECOND, FIRST, "SELECT 1;", "SELECT 1;");
+    migrate_expect_error(migrate_up("head"), FORGE_INVALID_ARGUMENT, "the chain is broken");
 }
 
 static void test_names_are_taken_apart(void **state)
@@ -291,53 +166,54 @@ static void test_names_are_taken_apart(void **state)
 static void test_a_changed_file_is_refused_until_the_database_is_reset(void **state)
 {
     (void)state;
-    write_two_revisions();
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    write_revision(FIRST, "", "CREATE TABLE one (a bigint);", "DROP TABLE one;");
-    expect_error(upgrade("head"), FORGE_FAILED_PRECONDITION,
-                 FIRST "_step.up.sql was changed after it was applied: reset this development database");
-    assert_int_equal(downgrade("base"), FORGE_OK);
-    assert_int_equal(upgrade("head"), FORGE_OK);
+    migrate_write_two();
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a bigint);", "DROP TABLE one;");
+    migrate_expect_error(migrate_up("head"), FORGE_FAILED_PRECONDITION,
+                         FIRST "_step.up.sql was changed after it was applied: reset this development database");
+    assert_int_equal(migrate_down("base"), FORGE_OK);
+    assert_int_equal(migrate_up("head"), FORGE_OK);
 }
 
 static void test_a_database_ahead_of_the_folder_is_refused(void **state)
 {
     (void)state;
-    write_two_revisions();
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    assert_int_equal(remove_folder(NULL), 0);
+    migrate_write_two();
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    assert_int_equal(migrate_remove_folder(NULL), 0);
     assert_int_equal(mkdir(folder, 0700), 0);
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    expect_error(upgrade("head"), FORGE_FAILED_PRECONDITION,
-                 "the database has revision " SECOND ", which this migrations folder does not have at that place");
-    expect_error(downgrade("base"), FORGE_FAILED_PRECONDITION, "the database has revision " SECOND);
-    expect_error(db_migrate_current(url, folder, false, NULL, NULL, &error), FORGE_FAILED_PRECONDITION, SECOND);
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
+    migrate_expect_error(migrate_up("head"), FORGE_FAILED_PRECONDITION,
+                         "the database has revision " SECOND ", which this migrations folder does not have at that place");
+    migrate_expect_error(migrate_down("base"), FORGE_FAILED_PRECONDITION, "the database has revision " SECOND);
+    migrate_expect_error(db_migrate_current(url, folder, false, NULL, NULL, &error), FORGE_FAILED_PRECONDITION, SECOND);
 }
 
 static void test_a_failing_revision_leaves_the_one_before_it(void **state)
 {
     (void)state;
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);\n-- ä\nCREATE TABEL three ();", "DROP TABLE two;");
-    expect_error(upgrade("head"), FORGE_FAILED_PRECONDITION, SECOND "_step.up.sql line 8: syntax error at or near \"TABEL\"");
-    expect_current(FIRST "\n");
-    assert_string_equal(query("SELECT to_regclass('two') IS NULL"), "t");
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
+    migrate_write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);\n-- ä\nCREATE TABEL three ();", "DROP TABLE two;");
+    migrate_expect_error(migrate_up("head"), FORGE_FAILED_PRECONDITION, SECOND "_step.up.sql line 8: syntax error at or near \"TABEL\"");
+    migrate_expect_current(FIRST "\n");
+    assert_string_equal(migrate_query("SELECT to_regclass('two') IS NULL"), "t");
 }
 
 static void test_other_roles_are_sent_to_the_owners_url(void **state)
 {
     (void)state;
-    write_two_revisions();
-    expect_error(db_migrate_upgrade(pg_cluster_url(cluster, "forge_app", database), folder, "head", NULL, NULL, &error),
-                 FORGE_FAILED_PRECONDITION, "role forge_app does not own database");
-    expect_error(db_migrate_upgrade(pg_cluster_url(cluster, "postgres", database), folder, "head", NULL, NULL, &error),
-                 FORGE_FAILED_PRECONDITION, "migrate by DATABASE_OWNER_URL, not by DATABASE_URL");
-    expect_error(db_migrate_upgrade("mysql://a@b/c", folder, "head", NULL, NULL, &error), FORGE_INVALID_ARGUMENT, "mysql");
-    expect_error(db_migrate_upgrade("postgresql://x@127.0.0.1:1/x", folder, "head", NULL, NULL, &error), FORGE_UNAVAILABLE,
-                 "Connection refused");
-    assert_int_equal(upgrade("head"), FORGE_OK);
+    migrate_write_two();
+    migrate_expect_error(db_migrate_upgrade(pg_cluster_url(cluster, "forge_app", database), folder, "head", NULL, NULL, &error),
+                         FORGE_FAILED_PRECONDITION, "role forge_app does not own database");
+    migrate_expect_error(db_migrate_upgrade(pg_cluster_url(cluster, "postgres", database), folder, "head", NULL, NULL, &error),
+                         FORGE_FAILED_PRECONDITION, "migrate by DATABASE_OWNER_URL, not by DATABASE_URL");
+    migrate_expect_error(db_migrate_upgrade("mysql://a@b/c", folder, "head", NULL, NULL, &error), FORGE_INVALID_ARGUMENT, "mysql");
+    migrate_expect_error(db_migrate_upgrade("postgresql://x@127.0.0.1:1/x", folder, "head", NULL, NULL, &error), FORGE_UNAVAILABLE,
+                         "Connection refused");
+    assert_int_equal(migrate_up("head"), FORGE_OK);
     lines[0] = '\0'; /* whoever serves may look */
-    assert_int_equal(db_migrate_current(pg_cluster_url(cluster, "forge_app", database), folder, false, note_line, NULL, &error), FORGE_OK);
+    assert_int_equal(db_migrate_current(pg_cluster_url(cluster, "forge_app", database), folder, false, migrate_note, NULL, &error),
+                     FORGE_OK);
     assert_string_equal(lines, SECOND " (head)\n");
 }
 
@@ -362,8 +238,8 @@ static void test_of_two_migrators_one_waits_and_finds_nothing_to_do(void **state
     pthread_barrier_t barrier;
     pthread_t threads[MIGRATORS];
     struct migrator migrators[MIGRATORS];
-    write_revision(FIRST, "", "CREATE TABLE one (a integer); SELECT pg_sleep(0.05);", "DROP TABLE one;");
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);", "DROP TABLE two;");
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer); SELECT pg_sleep(0.05);", "DROP TABLE one;");
+    migrate_write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);", "DROP TABLE two;");
     assert_int_equal(pthread_barrier_init(&barrier, NULL, MIGRATORS), 0);
     for (int i = 0; i < MIGRATORS; i++) {
         migrators[i] = (struct migrator){.barrier = &barrier};
@@ -375,7 +251,7 @@ static void test_of_two_migrators_one_waits_and_finds_nothing_to_do(void **state
             fail_msg("migrator %d: %s", i, migrators[i].error.message);
     }
     pthread_barrier_destroy(&barrier);
-    assert_string_equal(query("SELECT string_agg(revision, ',' ORDER BY position) FROM schema_revisions"), FIRST "," SECOND);
+    assert_string_equal(migrate_query("SELECT string_agg(revision, ',' ORDER BY position) FROM schema_revisions"), FIRST "," SECOND);
 }
 
 /* A session that holds a lock on table one. */
@@ -392,7 +268,7 @@ static PGconn *lock_table_one(void)
 static void release_lock(const char *line, void *user)
 {
     PGconn **holder = user;
-    note_line(line, NULL);
+    migrate_note(line, NULL);
     if (strstr(line, "Waiting for a lock") != NULL) {
         PQfinish(*holder);
         *holder = NULL;
@@ -402,47 +278,36 @@ static void release_lock(const char *line, void *user)
 static void test_a_lock_that_others_hold_is_waited_for_in_short_turns(void **state)
 {
     (void)state;
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    write_revision(SECOND, FIRST, "ALTER TABLE one ADD COLUMN b integer;", "ALTER TABLE one DROP COLUMN b;");
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    migrate_write_revision(SECOND, FIRST, "ALTER TABLE one ADD COLUMN b integer;", "ALTER TABLE one DROP COLUMN b;");
     PGconn *holder = lock_table_one();
     lines[0] = '\0';
     assert_int_equal(db_migrate_upgrade(url, folder, "head", release_lock, &holder, &error), FORGE_OK);
     assert_null(holder);
     assert_non_null(strstr(lines, "Waiting for a lock, attempt 1 of 10 failed"));
-    expect_current(SECOND " (head)\n");
+    migrate_expect_current(SECOND " (head)\n");
 }
 
 static void test_a_lock_that_is_never_given_ends_the_migration_unchanged(void **state)
 {
     (void)state;
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer); ALTER TABLE one ADD COLUMN b integer;", "DROP TABLE two;");
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    migrate_write_revision(SECOND, FIRST, "CREATE TABLE two (a integer); ALTER TABLE one ADD COLUMN b integer;", "DROP TABLE two;");
     PGconn *holder = lock_table_one();
-    expect_error(upgrade("head"), FORGE_UNAVAILABLE, "canceling statement due to lock timeout");
+    migrate_expect_error(migrate_up("head"), FORGE_UNAVAILABLE, "canceling statement due to lock timeout");
     assert_non_null(strstr(lines, "attempt 9 of 10"));
     PQfinish(holder);
-    expect_current(FIRST "\n");
-    assert_string_equal(query("SELECT to_regclass('two') IS NULL"), "t");
-}
-
-/* Waits until the database answers true. */
-static void await(const char *sql)
-{
-    for (int tries = 0; tries < 1000; tries++) {
-        if (strcmp(query(sql), "t") == 0)
-            return;
-        nanosleep(&(struct timespec){0, 10000000}, NULL);
-    }
-    fail_msg("never true: %s", sql);
+    migrate_expect_current(FIRST "\n");
+    assert_string_equal(migrate_query("SELECT to_regclass('two') IS NULL"), "t");
 }
 
 static void test_a_killed_migrator_leaves_whole_revisions(void **state)
 {
     (void)state;
-    write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer); SELECT pg_sleep(60);", "DROP TABLE two;");
+    migrate_write_revision(FIRST, "", "CREATE TABLE one (a integer);", "DROP TABLE one;");
+    migrate_write_revision(SECOND, FIRST, "CREATE TABLE two (a integer); SELECT pg_sleep(60);", "DROP TABLE two;");
     for (int round = 0; round < 3; round++) {
         pid_t child = fork();
         assert_true(child >= 0);
@@ -450,22 +315,22 @@ static void test_a_killed_migrator_leaves_whole_revisions(void **state)
             struct forge_error failed = {0};
             _exit(db_migrate_upgrade(url, folder, "head", NULL, NULL, &failed) == FORGE_OK ? 0 : 1);
         }
-        await("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')");
+        migrate_await("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')");
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, NULL, 0), child);
-        assert_string_equal(query("SELECT string_agg(revision, ',') FROM schema_revisions"), FIRST);
-        assert_string_equal(query("SELECT to_regclass('two') IS NULL"), "t");
+        assert_string_equal(migrate_query("SELECT string_agg(revision, ',') FROM schema_revisions"), FIRST);
+        assert_string_equal(migrate_query("SELECT to_regclass('two') IS NULL"), "t");
         /* PostgreSQL finds out within a second that nobody waits for the sleep any more. */
-        await("SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')");
+        migrate_await("SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')");
     }
-    write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);", "DROP TABLE two;");
-    assert_int_equal(upgrade("head"), FORGE_OK);
-    expect_current(SECOND " (head)\n");
+    migrate_write_revision(SECOND, FIRST, "CREATE TABLE two (a integer);", "DROP TABLE two;");
+    assert_int_equal(migrate_up("head"), FORGE_OK);
+    migrate_expect_current(SECOND " (head)\n");
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, remove_folder)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, migrate_fresh, migrate_remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(test_up_down_up_gives_the_same_dump),
         TEST(test_targets_move_as_people_know_them_from_alembic),
@@ -484,5 +349,5 @@ int main(void)
         TEST(test_a_lock_that_is_never_given_ends_the_migration_unchanged),
         TEST(test_a_killed_migrator_leaves_whole_revisions),
     };
-    return cmocka_run_group_tests(tests, start, end);
+    return cmocka_run_group_tests(tests, migrate_start, migrate_end);
 }

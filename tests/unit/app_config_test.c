@@ -175,6 +175,28 @@ static void test_config_words_may_be_negative_numbers(void **state)
     app_config_done(&config);
 }
 
+static void test_config_flags_of_one_run_take_no_value_and_no_environment(void **state)
+{
+    setenv("FORGE_VERBOSE", "true", 1);
+    write_env("FORGE_SQL=true\n");
+    assert_int_equal(load(APP_MIGRATE, (const char *[]){"revision", "-m", "-1 more", "--autogenerate", "now", NULL}), FORGE_OK);
+    unsetenv("FORGE_VERBOSE");
+    assert_string_equal(config.migrate_message, "-1 more");
+    assert_true(config.migrate_autogenerate);
+    assert_false(config.migrate_verbose || config.migrate_sql);
+    assert_int_equal(words.count, 2);
+    assert_string_equal(words.words[1], "now");
+    app_config_done(&config);
+    assert_int_equal(load(APP_MIGRATE, (const char *[]){"current", "-v", NULL}), FORGE_OK);
+    assert_true(config.migrate_verbose);
+    app_config_done(&config);
+    assert_int_equal(load(APP_MIGRATE, (const char *[]){"current", "--verbose=false", NULL}), FORGE_INVALID_ARGUMENT);
+    assert_string_equal(error.message, "--verbose takes no value");
+    assert_int_equal(load(APP_MIGRATE, (const char *[]){"revision", "-m", NULL}), FORGE_INVALID_ARGUMENT);
+    assert_string_equal(error.message, "-m needs a value");
+    assert_refused((const char *[]){REQUIRED, "-v", NULL}, "unknown flag -v; see --help"); /* of another command */
+}
+
 static void test_config_reload_takes_only_reloadable_rows(void **state)
 {
     struct app_config fresh;
@@ -201,7 +223,10 @@ static void test_config_example_documents_every_row(void **state)
     assert_true(getdelim(&text, &size, '\0', file) > 0);
     fclose(file);
     unsigned rows = 0, lines = 0;
-    for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++, rows++) {
+    for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++) {
+        if (setting->variable == NULL)
+            continue; /* on the command line only */
+        rows++;
         snprintf(wanted, sizeof wanted, "\n# %s\n", setting->help);
         if (strstr(text, wanted) == NULL)
             fail_msg(".env.example lacks the meaning of %s:%s", setting->variable, wanted);
@@ -221,13 +246,13 @@ static void test_config_names_of_rows_agree(void **state)
 {
     for (const struct app_setting *setting = app_settings; setting->name != NULL; setting++) {
         char variable[128];
-        if (strcmp(setting->name, "ttl") == 0)
+        assert_true(setting->help[strlen(setting->help) - 1] == '.');
+        if (strcmp(setting->name, "ttl") == 0 || setting->variable == NULL)
             continue; /* forged bootstrap token --ttl; its variable says whose */
         snprintf(variable, sizeof variable, "%s%s", strncmp(setting->variable, "DATABASE_", 9) == 0 ? "" : "FORGE_", setting->name);
         for (char *c = variable; *c != '\0'; c++)
             *c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
         assert_string_equal(setting->variable, variable);
-        assert_true(setting->help[strlen(setting->help) - 1] == '.');
     }
 }
 
@@ -245,6 +270,7 @@ int main(void)
         TEST(test_config_contradictions_are_refused),
         TEST(test_config_unknown_flag_and_missing_value_are_refused),
         TEST(test_config_words_may_be_negative_numbers),
+        TEST(test_config_flags_of_one_run_take_no_value_and_no_environment),
         TEST(test_config_reload_takes_only_reloadable_rows),
         cmocka_unit_test(test_config_example_documents_every_row),
         cmocka_unit_test(test_config_names_of_rows_agree),

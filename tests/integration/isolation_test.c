@@ -57,6 +57,10 @@ static const struct row {
     {PROMPT "GetPrompt", "{\"id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "GetPrompt", "{\"project_id\": \"$p\", \"name\": \"secret\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "UpdatePrompt", "{\"id\": \"$q\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "DeletePrompt", "{\"id\": \"$q\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPromptVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "SetCurrentVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"y $n {{name}}\", \"make_current\": true}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
@@ -79,6 +83,7 @@ static const struct refusal {
 } refusals[] = {
     {ORGANIZATION "Login", "", FORGE_UNAUTHENTICATED}, /* nobody knows this e-mail */
     {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
+    {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
 };
 

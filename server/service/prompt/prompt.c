@@ -64,12 +64,13 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePro
 
 forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptRequest *in, Forge__V1__Prompt *out)
 {
-    struct forge_uuid project_id, id;
+    struct forge_uuid project_id, id, history_id;
     struct prompt_content content;
     forge_code rc = create_check(call, in, &project_id, &content);
     if (rc != FORGE_OK)
         return rc;
     forge_uuid_v7(&id);
+    forge_uuid_v7(&history_id);
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_CREATE);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, &project_id);
@@ -79,6 +80,7 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
     db_bind_time_us(q, call->now_us);
     db_bind_uuid(q, &call->principal.id);
     prompt_content_bind(q, &content);
+    db_bind_uuid(q, &history_id);
     struct db_row row;
     rc = db_run_one(q, &row, &call->error);
     if (rc == FORGE_ALREADY_EXISTS && reply_violates(call, "ix_prompts_name"))
@@ -89,6 +91,14 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
         return rc;
     rpc_write_change(call, "prompt", &id, &project_id);
     return prompt_from_row(call, &row, out);
+}
+
+void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *prompt_id)
+{
+    struct db_stmt *q = db_stmt(call->db, statement);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, prompt_id);
+    db_queue(q);
 }
 
 static const char *path(struct rpc_call *call, const char *prefix, const char *field)

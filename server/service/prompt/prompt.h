@@ -3,7 +3,7 @@
 #ifndef SERVER_SERVICE_PROMPT_PROMPT_H
 #define SERVER_SERVICE_PROMPT_PROMPT_H
 
-#include "db/row.h"
+#include "db/stmt.h"
 #include "rpc/call.h"
 
 #include "forge/v1/prompt.pb-c.h"
@@ -25,6 +25,9 @@ struct prompt_selection {
 void prompt_selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out);
 /* The row that the selection names, with the columns of prompt_get. NOT_FOUND says whether the prompt or the version is missing. */
 forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *out_row) FORGE_MUST_CHECK;
+
+/* Queues a lock, a statement of organization and prompt only. */
+void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *prompt_id);
 
 /* A row with the columns of prompt_get. */
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out) FORGE_MUST_CHECK;

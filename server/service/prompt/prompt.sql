@@ -1,6 +1,7 @@
 -- A prompt is told as one of its versions: the columns of p from prompts, those of v from prompt_versions. A deleted project's prompts do not
 -- exist, although their rows stay until maintenance removes them.
 
+-- Moves of the current version, the first one too, are rows of label_history under the name `current`.
 -- name: prompt_create :one
 WITH project AS (
     SELECT id FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL
@@ -13,6 +14,9 @@ WITH project AS (
                                  content_bytes, message, author, created_at)
     SELECT $1, p.id, 1, $8, $9::jsonb -> 'messages', $10, COALESCE($11::jsonb -> 'variables', '[]'), $12::jsonb, $13, $14, $15, $7, $6 FROM p
     RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+), history AS (
+    INSERT INTO label_history (organization_id, id, prompt_id, label, new_targets, actor_id, message, moved_at)
+    SELECT $1, $16, p.id, 'current', '[{"version": 1, "weight": 1}]', $7, $15, $6 FROM p
 )
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
@@ -79,7 +83,8 @@ ORDER BY page.name;
 -- name: prompt_lock :command
 SELECT id FROM prompts WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
--- Writes without looking at expected_current: the handler does, and a refusal rolls all of this back.
+-- Writes without looking at expected_current: the handler does, and a refusal rolls all of this back. Requests get the lock in another order
+-- than they came, so a move is always given a time behind the move before it: by time the history tells what happened.
 -- name: prompt_create_version :optional
 WITH p AS (
     SELECT id, project_id, current_version, newest_version FROM prompts
@@ -111,6 +116,14 @@ WITH p AS (
     FROM v
     WHERE prompts.organization_id = $1 AND prompts.id = $2 AND (NOT v.existing OR ($14 AND prompts.current_version <> v.version))
     RETURNING prompts.current_version
+), history AS (
+    INSERT INTO label_history (organization_id, id, prompt_id, label, old_targets, new_targets, actor_id, message, moved_at)
+    SELECT $1, $15, p.id, 'current', jsonb_build_array(jsonb_build_object('version', p.current_version, 'weight', 1)),
+           jsonb_build_array(jsonb_build_object('version', v.version, 'weight', 1)), $5, $13,
+           GREATEST($4, (SELECT max(moved_at) FROM label_history WHERE organization_id = $1 AND prompt_id = $2 AND label = 'current')
+                        + interval '1 microsecond')
+    FROM p, v
+    WHERE $14 AND p.current_version <> v.version
 )
 SELECT p.id AS prompt_id, p.project_id, p.current_version AS previous_version,
        COALESCE((SELECT moved.current_version FROM moved), p.current_version) AS current_version,
@@ -141,3 +154,16 @@ LEFT JOIN LATERAL (
 WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id = $3)
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL)
 ORDER BY page.version DESC;
+
+-- name: prompt_get_version :optional
+SELECT p.id AS prompt_id, p.current_version, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables,
+       v.parameters, v.content_hash, v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+FROM prompts p
+LEFT JOIN LATERAL (
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    FROM prompt_versions
+    WHERE organization_id = $1 AND prompt_id = $2 AND version = $4
+    LIMIT 1
+) v ON true
+WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id = $3)
+  AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL);

@@ -50,14 +50,12 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePro
     return prompt_content_make(call, &input, content);
 }
 
-/* The lock goes out in the same flight, before the statement that numbers the version. */
+/* The lock goes out in the same flight, before the statement that numbers the version. history_id: of the move, should there be one. */
 static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__CreatePromptVersionRequest *in,
-                                        const struct forge_uuid *prompt_id, const struct prompt_content *content)
+                                        const struct forge_uuid *prompt_id, const struct prompt_content *content,
+                                        const struct forge_uuid *history_id)
 {
-    struct db_stmt *lock = db_stmt(call->db, SQL_PROMPT_LOCK);
-    db_bind_uuid(lock, &call->principal.organization_id);
-    db_bind_uuid(lock, prompt_id);
-    db_queue(lock);
+    prompt_queue_by_id(call, SQL_PROMPT_LOCK, prompt_id);
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_CREATE_VERSION);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, prompt_id);
@@ -66,19 +64,21 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
     db_bind_uuid(q, &call->principal.id);
     prompt_content_bind(q, content);
     db_bind_bool(q, in->make_current);
+    db_bind_uuid(q, history_id);
     return q;
 }
 
 forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreatePromptVersionRequest *in, Forge__V1__PromptVersion *out)
 {
-    struct forge_uuid prompt_id, project_id;
+    struct forge_uuid prompt_id, project_id, history_id;
     struct prompt_content content;
     forge_code rc = create_check(call, in, &prompt_id, &content);
     if (rc != FORGE_OK)
         return rc;
     struct db_row row;
     bool found;
-    rc = db_run_optional(create_statement(call, in, &prompt_id, &content), &row, &found, &call->error);
+    forge_uuid_v7(&history_id);
+    rc = db_run_optional(create_statement(call, in, &prompt_id, &content, &history_id), &row, &found, &call->error);
     if (rc != FORGE_OK)
         return rc;
     if (!found)
@@ -90,6 +90,31 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
     db_row_uuid(&row, "project_id", &project_id);
     if (!out->existing || db_row_int32(&row, "current_version") != previous)
         rpc_write_change(call, "prompt", &prompt_id, &project_id);
+    return version_from_row(call, &row, out);
+}
+
+forge_code prompt_get_version(struct rpc_call *call, const Forge__V1__GetPromptVersionRequest *in, Forge__V1__PromptVersion *out)
+{
+    struct forge_uuid prompt_id;
+    validate_uuid(call, "prompt_id", in->prompt_id, &prompt_id);
+    if (in->version < 1)
+        rpc_call_violation(call, "version", "must be 1 or more");
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_GET_VERSION);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &prompt_id);
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
+    db_bind_int32(q, in->version);
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
+    if (db_row_is_null(&row, "version"))
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "the prompt has no version %d", in->version);
     return version_from_row(call, &row, out);
 }
 

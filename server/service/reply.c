@@ -54,6 +54,15 @@ void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, For
     *out_scopes = list;
 }
 
+Forge__V1__Role reply_role(const char *role)
+{
+    if (role == NULL)
+        return FORGE__V1__ROLE__ROLE_UNSPECIFIED;
+    if (strcmp(role, "admin") == 0)
+        return FORGE__V1__ROLE__ROLE_ADMIN;
+    return strcmp(role, "developer") == 0 ? FORGE__V1__ROLE__ROLE_DEVELOPER : FORGE__V1__ROLE__ROLE_VIEWER;
+}
+
 void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type)
 {
     ProtobufCMessage *message = forge_arena_alloc(call->arena, type->sizeof_message);

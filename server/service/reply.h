@@ -24,6 +24,8 @@ char *reply_etag(struct rpc_call *call, const struct db_row *row);
 bool reply_etag_matches(const char *etag, int64_t row_version);
 /* enum auth_scope bits as the API has them. */
 void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, Forge__V1__Scope **out_scopes);
+/* A role as its column holds it; NULL is unspecified. */
+Forge__V1__Role reply_role(const char *role);
 /* An initialised message of this type; NULL after an overflow. */
 void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
 

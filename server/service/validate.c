@@ -87,6 +87,15 @@ bool validate_text(struct rpc_call *call, const char *field, const char *text, s
     return valid;
 }
 
+const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role)
+{
+    static const char *const names[] = {NULL, "viewer", "developer", "admin"};
+    if (role >= FORGE__V1__ROLE__ROLE_VIEWER && role <= FORGE__V1__ROLE__ROLE_ADMIN)
+        return names[role];
+    rpc_call_violation(call, field, "must be ROLE_VIEWER, ROLE_DEVELOPER or ROLE_ADMIN");
+    return NULL;
+}
+
 /* Labels of letters, digits and hyphens, 1 to 63 bytes each, no hyphen at an end, at least one dot (RFC 1123, section 2.1). */
 static bool domain_is_valid(const char *domain)
 {

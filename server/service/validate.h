@@ -6,6 +6,7 @@
 
 #include "rpc/call.h"
 
+#include "forge/v1/common.pb-c.h"
 #include "google/protobuf/field_mask.pb-c.h"
 #include "google/protobuf/timestamp.pb-c.h"
 
@@ -30,6 +31,8 @@ bool validate_name(struct rpc_call *call, const char *field, const char *text);
 bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text);
 /* Free text of at most so many characters. */
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
+/* A required role, as its column holds it; NULL when it is wrong. */
+const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role);
 /* An e-mail address (the part of RFC 5321 that mail systems accept). Returns it in lower case in the arena, NULL when it is wrong. */
 char *validate_email(struct rpc_call *call, const char *field, const char *text);
 

@@ -105,6 +105,8 @@ CREATE TABLE users (
     CONSTRAINT valid_role CHECK (role::text IN ('admin', 'developer', 'viewer'))
 );
 CREATE UNIQUE INDEX ix_users_email ON users (organization_id, email);
+CREATE INDEX ix_users_role ON users (organization_id, role, email);
+CREATE INDEX ix_users_disabled ON users (organization_id, disabled, email);
 
 CREATE TABLE projects (
     organization_id uuid NOT NULL, id uuid NOT NULL,
@@ -182,6 +184,7 @@ CREATE TABLE api_keys (
 );
 CREATE UNIQUE INDEX ix_api_keys_token_hash ON api_keys (organization_id, token_hash);
 CREATE INDEX ix_api_keys_user_id ON api_keys (organization_id, user_id);
+CREATE INDEX ix_api_keys_created_by ON api_keys (organization_id, created_by);
 CREATE INDEX ix_api_keys_service_account_id ON api_keys (organization_id, service_account_id);
 CREATE INDEX ix_api_keys_project_id ON api_keys (organization_id, project_id);
 

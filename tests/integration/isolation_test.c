@@ -21,7 +21,7 @@
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, all of the organization at home; $n a new
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, all of the organization at home; $n a new
  * number. */
 static const struct row {
     const char *method, *request;
@@ -37,12 +37,29 @@ static const struct row {
      FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "GetOrganization", "{\"id\": \"$o\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
     {ORGANIZATION "GetOrganization", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "UpdateOrganization", "{\"id\": \"$o\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "UpdateOrganization", "{\"description\": \"changed $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "DeleteOrganization", "{\"id\": \"$o\", \"confirm_name\": \"not its name\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "ListOrganizations", "{}", OPERATOR, FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "CreateUser", "{\"email\": \"user$n@third.example\", \"role\": \"ROLE_VIEWER\", \"password\": \"long enough $n\"}",
+     ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "GetUser", "{\"id\": \"$u\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "GetUser", "{\"email\": \"spy@home.example\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "ListUsers", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "UpdateUser", "{\"id\": \"$u\", \"display_name\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "DeleteUser", "{\"id\": \"$u\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "Login", "{\"email\": \"nobody$n@home.example\", \"password\": \"guess $n\"}", PUBLIC, FORGE_UNAUTHENTICATED,
      FORGE_UNAUTHENTICATED},
     {ORGANIZATION "Logout", "{}", SESSION, FORGE_OK, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "ChangePassword", "{\"current_password\": \"guess $n\", \"new_password\": \"long enough $n\"}", SESSION,
+     FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "CreateApiKey", "{\"name\": \"key $n\", \"scopes\": [\"SCOPE_READ\"], \"project_id\": \"$p\"}", SESSION, FORGE_NOT_FOUND,
      FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "ListApiKeys", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "ListApiKeys", "{\"project_id\": \"$p\", \"show_revoked\": true}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "RevokeApiKey", "{\"id\": \"$k\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROJECT "CreateProject", "{\"name\": \"Project $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
     {PROJECT "GetProject", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
@@ -82,6 +99,9 @@ static const struct refusal {
     forge_code code;
 } refusals[] = {
     {ORGANIZATION "Login", "", FORGE_UNAUTHENTICATED}, /* nobody knows this e-mail */
+    {ORGANIZATION "DeleteOrganization", "not its name", FORGE_FAILED_PRECONDITION},
+    {ORGANIZATION "DeleteUser", "not its etag", FORGE_ABORTED},
+    {ORGANIZATION "ChangePassword", "", FORGE_PERMISSION_DENIED}, /* not its password */
     {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
     {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
@@ -90,8 +110,8 @@ static const struct refusal {
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
-/* At home: a project and a prompt in it whose names and content stand nowhere else, and a key. */
-static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE];
+/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, and a user. */
+static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -118,6 +138,9 @@ static char *fill_in(const char *template)
             case 'k':
                 part = key_id;
                 break;
+            case 'u':
+                part = user_id;
+                break;
             case 'n':
                 part = number;
                 break;
@@ -138,6 +161,8 @@ static const char *leak_in(const char *text, const char *request)
                                    project_id,
                                    prompt_id,
                                    key_id,
+                                   user_id,
+                                   "spy@home.example",
                                    world.home.project_id,
                                    world.home.prompt_id,
                                    world.home.email,
@@ -228,10 +253,11 @@ static struct forge_channel *fresh_channel(const struct row *row, bool home)
     return world_channel(&world, 0, token);
 }
 
-/* The first call may find the credential unknown, later ones know it. Logout ends it. */
+/* The first call may find the credential unknown, later ones know it. Logout ends it, and wrong passwords are counted. */
 static unsigned times(const struct row *row)
 {
-    return row->need == PUBLIC || strcmp(row->method, ORGANIZATION "Logout") == 0 ? 1 : 3;
+    bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0;
+    return row->need == PUBLIC || once ? 1 : 3;
 }
 
 /* ---- setting up ---- */
@@ -244,6 +270,19 @@ static void drop_policies(void)
                   " EXECUTE format('DROP POLICY tenant ON %%s', t); EXECUTE format('ALTER TABLE %%s DISABLE ROW LEVEL SECURITY', t);"
                   " END LOOP; END $$");
     assert_int_equal(world_number(&world, "SELECT count(*) FROM pg_policy"), 0);
+}
+
+static void new_user(struct forge_channel *admin, char out_id[WORLD_ID_SIZE])
+{
+    Forge__V1__CreateUserRequest request = FORGE__V1__CREATE_USER_REQUEST__INIT;
+    Forge__V1__User *user;
+    struct forge_error error = {0};
+    request.email = TEXT("spy@home.example");
+    request.role = FORGE__V1__ROLE__ROLE_VIEWER;
+    request.password = TEXT("long enough");
+    world_check(&world, "CreateUser", forge_organization_create_user(admin, NULL, &request, &user, &error), &error);
+    snprintf(out_id, WORLD_ID_SIZE, "%s", user->id);
+    forge__v1__user__free_unpacked(user, NULL);
 }
 
 static int open_world(void **state)
@@ -267,6 +306,7 @@ static int open_world(void **state)
     memcpy(in_private.project_id, project_id, sizeof project_id);
     world_create_prompt(&world, admin, &in_private, "secret", "PLUTONIUM {{name}}", prompt_id);
     new_key(admin, project_id, key_id, token);
+    new_user(admin, user_id);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
@@ -293,8 +333,9 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM prompts p WHERE organization_id = '%s') || "
         "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
+        "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, key_id);
+        id, id, id, id, id, user_id, id, key_id);
 }
 
 /* ---- tests ---- */
@@ -353,14 +394,23 @@ static void test_no_credential(void **state)
     forge_channel_close(channel);
 }
 
+/* What every member of the organization may know of it. */
+static bool is_known_to_members(const char *method)
+{
+    static const char *const methods[] = {ORGANIZATION "GetOrganization", ORGANIZATION "WhoAmI", ORGANIZATION "GetUser",
+                                          ORGANIZATION "ListUsers", PROJECT "ListProjects"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    return false;
+}
+
 static void test_key_of_another_project(void **state)
 {
     struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
     int64_t before = state_of_home();
     for (int i = 0; i < ROWS; i++) {
-        /* What every member of the organization may know of it. */
-        bool own = strcmp(rows[i].method, ORGANIZATION "GetOrganization") == 0 || strcmp(rows[i].method, ORGANIZATION "WhoAmI") == 0 ||
-                   strcmp(rows[i].method, PROJECT "ListProjects") == 0;
+        bool own = is_known_to_members(rows[i].method);
         char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
         new_key(admin, other_project_id, id, token);
         struct forge_channel *channel = world_channel(&world, 0, token);

@@ -46,16 +46,6 @@ static forge_code revoke(struct forge_channel *channel, const char *id, Forge__V
     return forge_organization_revoke_api_key(channel, NULL, &request, out, &service_error);
 }
 
-static forge_code ask(struct forge_channel *channel)
-{
-    Forge__V1__GetOrganizationRequest request = FORGE__V1__GET_ORGANIZATION_REQUEST__INIT;
-    Forge__V1__Organization *reply;
-    forge_code rc = forge_organization_get(channel, NULL, &request, &reply, &service_error);
-    if (rc == FORGE_OK)
-        forge__v1__organization__free_unpacked(reply, NULL);
-    return rc;
-}
-
 static void test_a_key_is_made_and_works(void **state)
 {
     (void)state;
@@ -83,7 +73,7 @@ static void test_a_key_is_made_and_works(void **state)
     assert_int_equal(key->expire_time->nanos, 123456000);
     assert_int_equal(strlen(key->creator_user_id), 36);
     assert_null(key->revoke_time);
-    service_ok(ask(service_channel(key->token)));
+    service_ok(service_ask(service_channel(key->token)));
     snprintf(sql, sizeof sql,
              "SELECT (details->>'name') || '|' || (details ? 'token') || '|' || action || '|' || principal_kind FROM audit_log WHERE "
              "target_id = '%s'",
@@ -178,13 +168,13 @@ static void test_a_revoked_key_is_refused_at_once(void **state)
     char sql[512];
     service_ok(create(alpha.admin, &request, &key));
     struct forge_channel *channel = service_channel(key->token);
-    service_ok(ask(channel));
+    service_ok(service_ask(channel));
     service_fails(revoke(beta.admin, key->id, &revoked), FORGE_NOT_FOUND, "not found");
-    service_ok(ask(channel));
+    service_ok(service_ask(channel));
     service_ok(revoke(alpha.admin, key->id, &revoked));
     assert_non_null(revoked->revoke_time);
     assert_string_equal(revoked->token, "");
-    service_fails(ask(channel), FORGE_UNAUTHENTICATED, "");
+    service_fails(service_ask(channel), FORGE_UNAUTHENTICATED, "");
     int64_t seconds = revoked->revoke_time->seconds;
     int32_t nanos = revoked->revoke_time->nanos;
     forge__v1__api_key__free_unpacked(revoked, NULL);
@@ -213,13 +203,13 @@ static void test_a_revoked_key_is_refused_by_another_server_within_a_second(void
                                                   .ca_file = tls_files_path(forged_world_tls(service_world()), "ca.pem")};
     struct forge_channel *channel;
     service_ok(forge_channel_open(&options, &channel, &service_error));
-    service_ok(ask(channel));
+    service_ok(service_ask(channel));
     service_ok(revoke(alpha.admin, key->id, &revoked));
     struct timespec began, now;
     clock_gettime(CLOCK_MONOTONIC, &began);
     forge_code rc;
     do {
-        rc = ask(channel);
+        rc = service_ask(channel);
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while (rc == FORGE_OK && now.tv_sec - began.tv_sec < 5);
     double waited_s = (double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) / 1e9;

@@ -88,17 +88,47 @@ struct forge_channel *service_operator(void)
     return operator_channel;
 }
 
-static void login(struct service_tenant *tenant)
+forge_code service_login(const char *email, const char *password, char out_token[128])
 {
+    static struct forge_channel *nobody;
     Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
     Forge__V1__LoginResponse *reply;
-    struct forge_channel *nobody = service_channel(NULL);
-    request.email = tenant->email;
-    request.password = TEXT("admin123");
-    service_ok(forge_organization_login(nobody, NULL, &request, &reply, &service_error));
-    snprintf(tenant->token, sizeof tenant->token, "%s", reply->token);
+    if (nobody == NULL)
+        nobody = service_channel(NULL);
+    request.email = TEXT(email);
+    request.password = TEXT(password);
+    forge_code rc = forge_organization_login(nobody, NULL, &request, &reply, &service_error);
+    if (rc != FORGE_OK)
+        return rc;
+    snprintf(out_token, 128, "%s", reply->token);
     forge__v1__login_response__free_unpacked(reply, NULL);
-    tenant->admin = service_channel(tenant->token);
+    return FORGE_OK;
+}
+
+struct forge_channel *service_user_make(const struct service_tenant *tenant, const char *email, Forge__V1__Role role, char out_id[37])
+{
+    Forge__V1__CreateUserRequest request = FORGE__V1__CREATE_USER_REQUEST__INIT;
+    Forge__V1__User *user;
+    char token[128];
+    request.email = TEXT(email);
+    request.role = role;
+    request.password = TEXT("user1234");
+    service_ok(forge_organization_create_user(tenant->admin, NULL, &request, &user, &service_error));
+    if (out_id != NULL)
+        snprintf(out_id, 37, "%s", user->id);
+    forge__v1__user__free_unpacked(user, NULL);
+    service_ok(service_login(email, "user1234", token));
+    return service_channel(token);
+}
+
+forge_code service_ask(struct forge_channel *channel)
+{
+    Forge__V1__GetOrganizationRequest request = FORGE__V1__GET_ORGANIZATION_REQUEST__INIT;
+    Forge__V1__Organization *reply;
+    forge_code rc = forge_organization_get(channel, NULL, &request, &reply, &service_error);
+    if (rc == FORGE_OK)
+        forge__v1__organization__free_unpacked(reply, NULL);
+    return rc;
 }
 
 void service_tenant_make(const char *name, struct service_tenant *out)
@@ -114,7 +144,8 @@ void service_tenant_make(const char *name, struct service_tenant *out)
     service_ok(forge_organization_create(operator_channel, NULL, &organization, &made, &service_error));
     snprintf(out->organization_id, sizeof out->organization_id, "%s", made->id);
     forge__v1__organization__free_unpacked(made, NULL);
-    login(out);
+    service_ok(service_login(out->email, "admin123", out->token));
+    out->admin = service_channel(out->token);
     project.name = TEXT("main");
     service_ok(forge_project_create(out->admin, NULL, &project, &made_project, &service_error));
     snprintf(out->project_id, sizeof out->project_id, "%s", made_project->id);

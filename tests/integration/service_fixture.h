@@ -35,6 +35,12 @@ struct forge_channel *service_channel(const char *token);
 struct forge_channel *service_operator(void);
 /* An organization with an admin who is logged in (password "admin123") and a project "main". name: lower case, used as slug. */
 void service_tenant_make(const char *name, struct service_tenant *out);
+/* A session's token, or why there is none. */
+forge_code service_login(const char *email, const char *password, char out_token[128]);
+/* A user of this tenant with password "user1234", logged in; id may be NULL. */
+struct forge_channel *service_user_make(const struct service_tenant *tenant, const char *email, Forge__V1__Role role, char out_id[37]);
+/* A call that every member may make: is the credential still good? */
+forge_code service_ask(struct forge_channel *channel);
 /* Channel of a new API key of this tenant with one scope, bound to a project (NULL = none). */
 struct forge_channel *service_key_channel(const struct service_tenant *tenant, Forge__V1__Scope scope, const char *project_id);
 /* Creates a text prompt and gives its id. */

@@ -245,21 +245,9 @@ static forge_code login(const char *email, const char *password, Forge__V1__Logi
 
 static struct forge_channel *logged_in(const char *email)
 {
-    Forge__V1__LoginResponse *reply;
-    service_ok(login(email, "admin123", &reply));
-    struct forge_channel *channel = service_channel(reply->token);
-    forge__v1__login_response__free_unpacked(reply, NULL);
-    return channel;
-}
-
-static forge_code ask(struct forge_channel *channel)
-{
-    Forge__V1__GetOrganizationRequest request = FORGE__V1__GET_ORGANIZATION_REQUEST__INIT;
-    Forge__V1__Organization *reply;
-    forge_code rc = forge_organization_get(channel, NULL, &request, &reply, &service_error);
-    if (rc == FORGE_OK)
-        forge__v1__organization__free_unpacked(reply, NULL);
-    return rc;
+    char token[128];
+    service_ok(service_login(email, "admin123", token));
+    return service_channel(token);
 }
 
 static void test_login_opens_a_session(void **state)
@@ -274,7 +262,7 @@ static void test_login_opens_a_session(void **state)
     assert_non_null(reply->user->last_login_time);
     assert_non_null(reply->user->password_change_time);
     assert_true(reply->expire_time->seconds > reply->user->last_login_time->seconds);
-    service_ok(ask(service_channel(reply->token)));
+    service_ok(service_ask(service_channel(reply->token)));
     /* The token itself is nowhere in the database. */
     assert_string_equal(service_query("SELECT count(*) FROM sessions WHERE encode(token_hash, 'escape') LIKE '%pfs_%'"), "0");
     forge__v1__login_response__free_unpacked(reply, NULL);
@@ -326,20 +314,20 @@ static void test_logout_ends_one_session_or_all(void **state)
     struct service_tenant tenant;
     service_tenant_make("leaving", &tenant);
     struct forge_channel *first = logged_in(tenant.email), *second = logged_in(tenant.email), *third = logged_in(tenant.email);
-    service_ok(ask(first));
-    service_ok(ask(second));
-    service_ok(ask(third));
+    service_ok(service_ask(first));
+    service_ok(service_ask(second));
+    service_ok(service_ask(third));
     service_ok(forge_organization_logout(first, NULL, &request, &empty, &service_error));
     google__protobuf__empty__free_unpacked(empty, NULL);
-    service_fails(ask(first), FORGE_UNAUTHENTICATED, "");
-    service_ok(ask(second));
+    service_fails(service_ask(first), FORGE_UNAUTHENTICATED, "");
+    service_ok(service_ask(second));
     request.all_sessions = 1;
     service_ok(forge_organization_logout(second, NULL, &request, &empty, &service_error));
     google__protobuf__empty__free_unpacked(empty, NULL);
-    service_fails(ask(second), FORGE_UNAUTHENTICATED, "");
-    service_fails(ask(third), FORGE_UNAUTHENTICATED, "");
-    service_fails(ask(tenant.admin), FORGE_UNAUTHENTICATED, "");
-    service_ok(ask(beta.admin));
+    service_fails(service_ask(second), FORGE_UNAUTHENTICATED, "");
+    service_fails(service_ask(third), FORGE_UNAUTHENTICATED, "");
+    service_fails(service_ask(tenant.admin), FORGE_UNAUTHENTICATED, "");
+    service_ok(service_ask(beta.admin));
     struct forge_channel *key = service_key_channel(&beta, FORGE__V1__SCOPE__SCOPE_ADMIN, NULL);
     forge_code rc = forge_organization_logout(key, NULL, &request, &empty, &service_error);
     assert_true(rc == FORGE_FAILED_PRECONDITION || rc == FORGE_PERMISSION_DENIED);
@@ -358,7 +346,7 @@ static void test_a_session_ends_by_its_time(void **state)
     snprintf(sql, sizeof sql, "UPDATE sessions SET expires_at = now() - interval '1 second' WHERE organization_id = '%s'",
              tenant.organization_id);
     service_execute(sql);
-    service_fails(ask(service_channel(reply->token)), FORGE_UNAUTHENTICATED, "");
+    service_fails(service_ask(service_channel(reply->token)), FORGE_UNAUTHENTICATED, "");
     forge__v1__login_response__free_unpacked(reply, NULL);
     logged_in(tenant.email); /* and the next login removes it */
     snprintf(sql, sizeof sql, "SELECT count(*) FROM sessions WHERE organization_id = '%s'", tenant.organization_id);

@@ -1,11 +1,14 @@
 /* OrganizationService: API keys. */
 #include "auth/token.h"
+#include "rpc/page.h"
 #include "rpc/write.h"
 #include "service/reply.h"
 #include "service/validate.h"
 #include "wire/json.h"
 
 #include "rpc_table.h"
+
+#include <string.h>
 
 /* "pfk_", the organization's 22 characters and the first 4 of the secret: enough to tell the keys of one organization apart. */
 enum { TOKEN_PREFIX_LENGTH = 4 + 22 + 4 };
@@ -21,6 +24,7 @@ static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Fo
     out->create_time = reply_time(call, row, "created_at");
     out->expire_time = reply_time(call, row, "expires_at");
     out->revoke_time = reply_time(call, row, "revoked_at");
+    out->last_use_time = reply_time(call, row, "last_used_at");
 }
 
 /* What CreateApiKey stores, checked. */
@@ -165,5 +169,74 @@ forge_code organization_revoke_api_key(struct rpc_call *call, const Forge__V1__R
     api_key_from_row(call, &row, out);
     if (db_row_time_us(&row, "revoked_at") == call->now_us)
         api_key_announce(call, "api_key.revoke", &id, out);
+    return FORGE_OK;
+}
+
+/* --- ListApiKeys --- */
+
+/* What ListApiKeys filters by, checked; "" in the request is any. */
+struct filter {
+    struct forge_uuid project_id, creator_user_id, service_account_id;
+    const char *text; /* all of it, for page tokens */
+};
+
+static void filter_check(struct rpc_call *call, const Forge__V1__ListApiKeysRequest *in, struct filter *filter)
+{
+    if (in->project_id[0] != '\0')
+        validate_uuid(call, "project_id", in->project_id, &filter->project_id);
+    if (in->creator_user_id[0] != '\0')
+        validate_uuid(call, "creator_user_id", in->creator_user_id, &filter->creator_user_id);
+    if (in->service_account_id[0] != '\0')
+        validate_uuid(call, "service_account_id", in->service_account_id, &filter->service_account_id);
+    filter->text =
+        forge_arena_printf(call->arena, "%s|%s|%s|%d", in->project_id, in->creator_user_id, in->service_account_id, in->show_revoked != 0);
+}
+
+static forge_code list_run(struct rpc_call *call, const Forge__V1__ListApiKeysRequest *in, const struct filter *filter,
+                           const struct rpc_page *page, struct db_rows *rows)
+{
+    struct db_stmt *q = db_stmt(call->db, SQL_API_KEY_LIST);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, page->has_key ? &page->last_id : NULL);
+    db_bind_uuid(q, in->project_id[0] != '\0' ? &filter->project_id : NULL);
+    db_bind_uuid(q, in->creator_user_id[0] != '\0' ? &filter->creator_user_id : NULL);
+    db_bind_uuid(q, in->service_account_id[0] != '\0' ? &filter->service_account_id : NULL);
+    if (in->show_revoked)
+        db_bind_null(q);
+    else
+        db_bind_time_us(q, call->now_us);
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
+    db_bind_int32(q, page->size + 1);
+    return db_run_many(q, rows, &call->error);
+}
+
+/* A key that is bound to a project sees the keys of that one, as it may revoke those only. */
+forge_code organization_list_api_keys(struct rpc_call *call, const Forge__V1__ListApiKeysRequest *in, Forge__V1__ListApiKeysResponse *out)
+{
+    struct filter filter = {0};
+    struct rpc_page page;
+    struct db_rows rows;
+    struct forge_uuid last = {0};
+    filter_check(call, in, &filter);
+    size_t filter_size = filter.text != NULL ? strlen(filter.text) : 0;
+    rpc_page_read(call, in->page_size, in->page_token, filter.text, filter_size, &page);
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    forge_code rc = list_run(call, in, &filter, &page, &rows);
+    if (rc != FORGE_OK)
+        return rc;
+    int count = rows.count < page.size ? rows.count : page.size;
+    out->api_keys = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->api_keys);
+    for (int i = 0; out->api_keys != NULL && i < count; i++) {
+        struct db_row row = db_rows_at(&rows, i);
+        Forge__V1__ApiKey *key = reply_message(call, &forge__v1__api_key__descriptor);
+        if (key == NULL)
+            break;
+        api_key_from_row(call, &row, key);
+        db_row_uuid(&row, "id", &last);
+        out->api_keys[out->n_api_keys++] = key;
+    }
+    if (rows.count > page.size && out->n_api_keys > 0)
+        out->next_page_token = rpc_page_next(call, filter.text, filter_size, NULL, 0, &last);
     return FORGE_OK;
 }

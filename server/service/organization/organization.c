@@ -1,6 +1,10 @@
-/* OrganizationService: organizations and who the caller is. Logins: login.c; API keys: api_key.c. */
+/* OrganizationService: organizations and who the caller is. What changes them: organization_change.c; logins: login.c; users: user.c; API
+ * keys: api_key.c. */
+#include "service/organization/organization.h"
+
 #include "auth/password.h"
 #include "rpc/write.h"
+#include "service/organization/user.h"
 #include "service/reply.h"
 #include "service/validate.h"
 #include "wire/json.h"
@@ -10,9 +14,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { SLUG_MAX = 63 };
-
-static void organization_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Organization *out)
+void organization_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Organization *out)
 {
     out->id = db_row_uuid_text(row, "organization_id");
     out->slug = db_row_text(row, "slug");
@@ -23,18 +25,63 @@ static void organization_from_row(struct rpc_call *call, const struct db_row *ro
     out->etag = reply_etag(call, row);
 }
 
-static bool slug_is_valid(const char *slug)
+bool organization_slug_check(struct rpc_call *call, const char *slug)
 {
     size_t length = strlen(slug);
-    return length >= 1 && length <= SLUG_MAX && strspn(slug, "abcdefghijklmnopqrstuvwxyz0123456789-") == length && slug[0] != '-' &&
-           slug[length - 1] != '-';
+    bool valid = length >= 1 && length <= ORGANIZATION_SLUG_MAX && strspn(slug, ORGANIZATION_SLUG_CHARACTERS) == length && slug[0] != '-' &&
+                 slug[length - 1] != '-';
+    if (!valid)
+        rpc_call_violation(call, "slug", "must be 1 to %d of a-z, 0-9 and -, no - first or last", ORGANIZATION_SLUG_MAX);
+    return valid;
+}
+
+void organization_id_check(struct rpc_call *call, const char *text, struct forge_uuid *out)
+{
+    *out = call->principal.organization_id;
+    if (text[0] != '\0')
+        validate_uuid(call, "id", text, out);
+}
+
+forge_code organization_check_own(struct rpc_call *call, const struct forge_uuid *id)
+{
+    char text[FORGE_UUID_TEXT_SIZE];
+    if (forge_uuid_equal(id, &call->principal.organization_id))
+        return FORGE_OK;
+    forge_uuid_format(id, text);
+    return rpc_call_fail(call, FORGE_NOT_FOUND, "organization %s not found", text);
+}
+
+forge_code organization_check_end(struct rpc_call *call)
+{
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (auth_principal_bound_project(&call->principal) != NULL)
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to one project; this concerns the whole organization");
+    return FORGE_OK;
+}
+
+void organization_audit(struct rpc_call *call, const char *action, const char *kind, const struct forge_uuid *id,
+                        const ProtobufCMessage *made)
+{
+    const struct forge_json_options options = {0};
+    rpc_write_audit(call, action, kind, id, forge_json_from_message(made, &options, call->arena));
+}
+
+void organization_audit_change(struct rpc_call *call, const char *action, const char *kind, const struct forge_uuid *id,
+                               const ProtobufCMessage *before, const ProtobufCMessage *after)
+{
+    const struct forge_json_options options = {0};
+    const char *old_json = forge_json_from_message(before, &options, call->arena);
+    const char *new_json = forge_json_from_message(after, &options, call->arena);
+    if (old_json != NULL && new_json != NULL)
+        rpc_write_audit(call, action, kind, id, forge_arena_printf(call->arena, "{\"old\": %s, \"new\": %s}", old_json, new_json));
 }
 
 /* Lower case, every run of other characters a hyphen, none at an end, at most 63; "" when nothing is left. */
-static void slug_from_name(const char *name, char slug[SLUG_MAX + 1])
+static void slug_from_name(const char *name, char slug[ORGANIZATION_SLUG_MAX + 1])
 {
     size_t length = 0;
-    for (; *name != '\0' && length < SLUG_MAX; name++) {
+    for (; *name != '\0' && length < ORGANIZATION_SLUG_MAX; name++) {
         unsigned char c = (unsigned char)*name;
         if (c < 0x80 && isalnum(c))
             slug[length++] = (char)tolower(c);
@@ -49,7 +96,7 @@ static void slug_from_name(const char *name, char slug[SLUG_MAX + 1])
 /* What CreateOrganization stores, checked. */
 struct creation {
     struct forge_uuid user_id;
-    char made_slug[SLUG_MAX + 1];
+    char made_slug[ORGANIZATION_SLUG_MAX + 1];
     const char *slug, *email, *admin_name;
     char password_hash[AUTH_PASSWORD_HASH_SIZE];
 };
@@ -61,8 +108,8 @@ static void slug_check(struct rpc_call *call, const Forge__V1__CreateOrganizatio
         slug_from_name(in->name, creation->made_slug);
         creation->slug = creation->made_slug;
     }
-    if (in->slug[0] != '\0' && !slug_is_valid(in->slug))
-        rpc_call_violation(call, "slug", "must be 1 to %d of a-z, 0-9 and -, no - first or last", SLUG_MAX);
+    if (in->slug[0] != '\0')
+        organization_slug_check(call, in->slug);
     else if (creation->slug[0] == '\0')
         rpc_call_violation(call, "slug", "is required: none can be made from this name");
 }
@@ -73,9 +120,7 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreateOrg
     slug_check(call, in, creation);
     validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
     creation->email = validate_email(call, "admin_email", in->admin_email);
-    const char *problem = auth_password_problem(in->admin_password, rpc_server_settings(call->server)->development);
-    if (problem != NULL)
-        rpc_call_violation(call, "admin_password", "%s", problem);
+    user_password_check(call, "admin_password", in->admin_password);
     validate_name_or_empty(call, "admin_display_name", in->admin_display_name);
     creation->admin_name = in->admin_display_name[0] != '\0' ? in->admin_display_name : creation->email;
     return rpc_call_has_violations(call) ? rpc_call_invalid(call) : FORGE_OK;
@@ -125,24 +170,24 @@ forge_code organization_create(struct rpc_call *call, const Forge__V1__CreateOrg
     if (rc != FORGE_OK)
         return rc;
     organization_from_row(call, &row, out);
-    const struct forge_json_options options = {0};
-    rpc_write_audit(call, "organization.create", "organization", &call->request_id,
-                    forge_json_from_message(&out->base, &options, call->arena));
+    organization_audit(call, "organization.create", "organization", &call->request_id, &out->base);
     rpc_write_change(call, "organization", &call->request_id, NULL);
     return FORGE_OK;
 }
 
 forge_code organization_get(struct rpc_call *call, const Forge__V1__GetOrganizationRequest *in, Forge__V1__Organization *out)
 {
-    struct forge_uuid id = call->principal.organization_id;
-    if (in->id[0] != '\0' && !validate_uuid(call, "id", in->id, &id))
+    struct forge_uuid id;
+    organization_id_check(call, in->id, &id);
+    if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
-    if (!forge_uuid_equal(&id, &call->principal.organization_id))
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "organization %s not found", in->id);
+    forge_code rc = organization_check_own(call, &id);
+    if (rc != FORGE_OK)
+        return rc;
     struct db_stmt *q = db_stmt(call->db, SQL_ORGANIZATION_GET);
     db_bind_uuid(q, &call->principal.organization_id);
     struct db_row row;
-    forge_code rc = db_run_one(q, &row, &call->error);
+    rc = db_run_one(q, &row, &call->error);
     if (rc == FORGE_NOT_FOUND)
         return rpc_call_fail(call, rc, "the organization was deleted");
     if (rc == FORGE_OK)

@@ -47,10 +47,9 @@ struct apply {
     const char *session;                  /* token of the login as the manifest's admin, NULL = none */
 };
 
-/* apply_plan.c: fills apply->objects. CLI_OK or an exit code after printing what is wrong. Changes nothing on the server. */
+/* apply_plan.c: fills apply->objects. CLI_OK or an exit code after printing what is wrong. Changes nothing on the server. What
+ * the manifest has wrong beside the server is added to its problems. */
 int apply_plan(struct apply *apply);
-/* Call it where the plan cannot be made because of what stands at this position; the exit code of apply_plan is then CLI_FAILED. */
-void apply_problem(struct apply *apply, const struct manifest_position *position, const char *format, ...) FORGE_PRINTF(3, 4);
 /* The object that is named so, from the manifest or from the server; *out NULL when there is none. */
 int apply_find(struct apply *apply, const struct manifest_kind *kind, struct apply_object *const references[], const char *name,
                struct apply_object **out);

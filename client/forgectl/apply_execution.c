@@ -76,8 +76,8 @@ int apply_plan_executions(struct apply *apply, struct apply_object *object)
     ProtobufCMessage **found = NULL;
     size_t count = 0;
     if (find_same_prompt(apply, object) != object) {
-        apply_problem(apply, &object->manifest->position, "executions of prompt \"%.255s\" stand with and without its project",
-                      object->name);
+        manifest_add_problem(&apply->manifest, &object->manifest->position,
+                             "executions of prompt \"%.255s\" stand with and without its project", object->name);
         return CLI_OK;
     }
     field_set_text(&request.base, "prompt_id", prompt->id);

@@ -60,8 +60,8 @@ static int compare(struct apply *apply, struct apply_object *object)
         return code;
     object->id = field_text(object->found, "id");
     if (strcmp(field_text(object->found, "slug"), object->name) != 0) {
-        apply_problem(apply, &object->manifest->position, "%s belongs to organization \"%s\"", request_of(object)->admin_email,
-                      field_text(object->found, "slug"));
+        manifest_add_problem(&apply->manifest, &object->manifest->position, "%s belongs to organization \"%s\"",
+                             request_of(object)->admin_email, field_text(object->found, "slug"));
         return CLI_OK;
     }
     if (apply->is_create_only)
@@ -82,7 +82,8 @@ int apply_plan_organization(struct apply *apply, struct apply_object *object)
 {
     bool exists = true;
     if (!*request_of(object)->admin_email || !*request_of(object)->admin_password) {
-        apply_problem(apply, &object->manifest->position, "admin_email and admin_password are needed: all else is done as this admin");
+        manifest_add_problem(&apply->manifest, &object->manifest->position,
+                             "admin_email and admin_password are needed: all else is done as this admin");
         apply->is_new_organization = true; /* nobody to ask as */
         return CLI_OK;
     }

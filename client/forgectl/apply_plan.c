@@ -3,21 +3,10 @@
 #include "apply_fields.h"
 #include "resolve.h"
 
-#include <stdarg.h>
 #include <string.h>
 #include <strings.h>
 
 static char default_project_name[] = "Prompt Library";
-
-void apply_problem(struct apply *apply, const struct manifest_position *position, const char *format, ...)
-{
-    char what[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
-    va_end(arguments);
-    manifest_add_problem(&apply->manifest, position, "%s", what);
-}
 
 /* ---- the list of objects ---- */
 
@@ -242,7 +231,8 @@ static int find_references(struct apply *apply, struct apply_object *object, boo
             return code;
         *out_ok = object->references[i] != NULL;
         if (!*out_ok)
-            apply_problem(apply, &wanted->reference_positions[i], "there is no %s \"%.255s\"", reference->kind, wanted->references[i]);
+            manifest_add_problem(&apply->manifest, &wanted->reference_positions[i], "there is no %s \"%.255s\"", reference->kind,
+                                 wanted->references[i]);
     }
     return CLI_OK;
 }
@@ -286,8 +276,8 @@ static int plan_object(struct apply *apply, struct apply_object *object)
         return apply_plan_executions(apply, object);
     const struct apply_object *known = find_known(apply, object->kind, object->references, object->name);
     if (known != object) {
-        apply_problem(apply, &object->manifest->position, "%s \"%.255s\" is there already, under another spelling", object->kind->name,
-                      object->name);
+        manifest_add_problem(&apply->manifest, &object->manifest->position, "%s \"%.255s\" is there already, under another spelling",
+                             object->kind->name, object->name);
         return CLI_OK;
     }
     code = plan_resource(apply, object);

@@ -173,8 +173,8 @@ static int check_tags(struct apply *apply, const struct apply_object *object)
         if (code != CLI_OK)
             return code;
         if (!tag)
-            apply_problem(apply, &object->manifest->position, "prompt \"%.255s\": there is no tag \"%.100s\"", object->name,
-                          wanted->tags[i]);
+            manifest_add_problem(&apply->manifest, &object->manifest->position, "prompt \"%.255s\": there is no tag \"%.100s\"",
+                                 object->name, wanted->tags[i]);
     }
     return CLI_OK;
 }

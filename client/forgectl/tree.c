@@ -302,7 +302,8 @@ static const struct cli_command root_commands[] = {
          "the\n"
          "plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying again changes nothing, and\n"
          "after an interruption it does the rest. A manifest with an organization is applied as its admin, whom it names; to create the\n"
-         "organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists replace those of the prompt.",
+         "organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists replace those of the prompt.\n"
+         "-o json and -o yaml print the plan as data, -o name what is to be created or updated, as kind/name.",
      .options = apply_options,
      .examples = apply_examples,
      .run = command_apply},

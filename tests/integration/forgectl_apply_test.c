@@ -144,6 +144,23 @@ static void test_apply_makes_the_marked_version_current(void **state)
                   "forgectl apply -f m.yaml");
 }
 
+static void test_apply_creates_and_updates_users(void **state)
+{
+    write_file("m.yaml", "kind: user\nemail: Grace@Home.example\nrole: viewer\npassword: first\n");
+    expect_output(0, NULL, "[1/1] created user Grace@Home.example\n", "forgectl apply -f m.yaml");
+    write_file("m.yaml", "kind: user\nemail: grace@home.example\ndisplay_name: Grace\nrole: ROLE_DEVELOPER\npassword: second\n");
+    expect_output(0, NULL, "[1/1] updated user grace@home.example (display_name, role)\n", "forgectl apply -f m.yaml");
+    expect_output(0, "", "", "forgectl apply -f m.yaml -o name");
+    expect_output(80, "", NULL, "printf 'second\n' | FORGE_TOKEN= forgectl login grace@home.example --password-stdin");
+    expect_output(0, "", NULL, "printf 'first\n' | FORGE_TOKEN= forgectl login grace@home.example --password-stdin --context grace");
+    expect_output(0, "1\n", "", "FORGE_TOKEN= forgectl whoami --context grace -o json | grep -c ROLE_DEVELOPER");
+    /* Twice in one manifest, in two spellings. */
+    write_file("m.yaml", "kind: user\nemail: grace@home.example\n---\nkind: user\nemail: GRACE@home.example\n");
+    expect_output(1, "", "forgectl: m.yaml:4:1: user \"GRACE@home.example\" is there already, under another spelling\n",
+                  "forgectl apply -f m.yaml");
+    expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl apply -f m.yaml", world.home.ingest_key);
+}
+
 /* The server's refusal names the object, what was done and what to do. */
 static void test_apply_passes_a_refusal_on(void **state)
 {
@@ -183,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_apply_ends_an_alias_bomb),
         cmocka_unit_test(test_apply_without_a_manifest),
         cmocka_unit_test(test_apply_makes_the_marked_version_current),
+        cmocka_unit_test(test_apply_creates_and_updates_users),
         cmocka_unit_test(test_apply_passes_a_refusal_on),
         cmocka_unit_test(test_apply_chooses_a_project),
     };

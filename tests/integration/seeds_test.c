@@ -1,0 +1,178 @@
+/* seeds/: each manifest on a fresh database, again, after a reset of the database. */
+#include "forgectl_test_support.h"
+
+#include "support/forged_child.h"
+#include "support/pg_cluster.h"
+
+/* A database of its own with a server on it. */
+struct home {
+    struct forged_world *files;
+    struct forged_child *server;
+};
+
+static struct pg_cluster *cluster;
+
+static int set_up(void **state)
+{
+    cluster = pg_cluster_new(NULL);
+    forgectl_make_home();
+    forgectl_set("LC_ALL", "C.UTF-8");
+    char seeds[512];
+    snprintf(seeds, sizeof seeds, "%s/seeds", getenv("FORGE_SOURCE_DIR"));
+    forgectl_set("SEEDS", seeds);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    forgectl_remove_home();
+    pg_cluster_free(cluster);
+    return 0;
+}
+
+static void serve(struct home *home)
+{
+    home->server = forged_world_serve(home->files, NULL);
+    forgectl_set("FORGE_SERVER", forged_child_address(home->server));
+}
+
+static void open_home(struct home *home)
+{
+    home->files = forged_world_new(cluster);
+    serve(home);
+    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(home->files), "ca.pem"));
+    forgectl_set("FORGE_OPERATOR_TOKEN", forged_world_operator_token(home->files));
+    forgectl_set("FORGE_TOKEN", "");
+}
+
+static void close_home(struct home *home)
+{
+    forged_child_stop(home->server);
+    forged_world_free(home->files);
+}
+
+/* downgrade base, upgrade head, bootstrap token. */
+static void reset(struct home *home)
+{
+    forged_child_stop(home->server);
+    const char *source = getenv("FORGE_SOURCE_DIR");
+    expect_output(0, NULL, NULL,
+                  "cd %s && forged migrate downgrade base --migrations-folder %s/migrations && "
+                  "forged migrate upgrade head --migrations-folder %s/migrations",
+                  forged_world_folder(home->files), source, source);
+    forgectl_set("FORGE_OPERATOR_TOKEN", forged_world_operator_token(home->files));
+    serve(home);
+}
+
+static int64_t number(const struct home *home, const char *sql)
+{
+    return strtoll(pg_cluster_query(cluster, "postgres", forged_world_database(home->files), sql), NULL, 10);
+}
+
+static void expect_rows(const struct home *home, const char *table, int64_t rows)
+{
+    char sql[128];
+    snprintf(sql, sizeof sql, "select count(*) from %s", table);
+    int64_t found = number(home, sql);
+    if (found != rows)
+        fail_msg("%s: %lld rows, expected %lld", table, (long long)found, (long long)rows);
+}
+
+struct counts {
+    int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions;
+};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0};
+
+static void expect_counts(const struct home *home, const struct counts *counts)
+{
+    expect_rows(home, "organizations", counts->organizations);
+    expect_rows(home, "organization_names", counts->organizations);
+    expect_rows(home, "users", counts->users);
+    expect_rows(home, "projects", counts->projects);
+    expect_rows(home, "tags", counts->tags);
+    expect_rows(home, "prompts", counts->prompts);
+    expect_rows(home, "prompt_versions", counts->versions);
+    expect_rows(home, "prompt_tags", counts->prompt_tags);
+    expect_rows(home, "executions", counts->executions);
+}
+
+static void log_in_as_demo_admin(void)
+{
+    expect_output(0, "", NULL, "printf 'admin123\n' | forgectl login admin@promptforge.com --password-stdin");
+}
+
+static void test_demo(void **state)
+{
+    static const char *const people[][3] = {{"admin@promptforge.com", "admin123", "ROLE_ADMIN"},
+                                            {"developer@promptforge.com", "dev123", "ROLE_DEVELOPER"},
+                                            {"viewer@promptforge.com", "viewer123", "ROLE_VIEWER"}};
+    struct home home;
+    open_home(&home);
+    for (int round = 0; round < 2; round++) {
+        expect_output(0, "7 to create, 0 to update, 0 unchanged\n", NULL,
+                      "forgectl apply -f $SEEDS/promptforge_demo.yaml --dry-run | tail -1");
+        expect_rows(&home, "organizations", 0);
+        expect_output(0, "7 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_counts(&home, &demo);
+        /* Again, also without the operator's token. */
+        expect_output(0, "0 to create, 0 to update, 7 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "0 to create, 0 to update, 7 unchanged\n", "",
+                      "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_counts(&home, &demo);
+        assert_int_equal(number(&home, "select count(*) from sessions"), 0);
+        for (size_t i = 0; i < 3; i++) {
+            expect_output(0, "", NULL, "printf '%s\n' | forgectl login %s --password-stdin", people[i][1], people[i][0]);
+            expect_output(0, "1\n", "", "forgectl whoami -o json | grep -c '\"role\": \"%s\"'", people[i][2]);
+            expect_output(0, "", "", "forgectl logout");
+        }
+        log_in_as_demo_admin();
+        expect_output(0, "Customer Support\nDocument Search\nEngineering Assistant\n", "", "forgectl project list -o name");
+        expect_output(0, NULL, "",
+                      "forgectl prompt render ticket-reply --project 'Customer Support' --var articles=a --var customer_name=b "
+                      "--var ticket=c");
+        if (round == 0)
+            reset(&home);
+    }
+    close_home(&home);
+}
+
+/* Passwords as short as the demo's are for development only: the server says so, and forgectl passes it on. */
+static void test_production_refuses_the_demo(void **state)
+{
+    static const char *const flags[] = {"--mode", "production", NULL};
+    struct home home = {.files = forged_world_new(cluster)};
+    home.server = forged_world_serve(home.files, flags);
+    forgectl_set("FORGE_SERVER", forged_child_address(home.server));
+    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(home.files), "ca.pem"));
+    forgectl_set("FORGE_OPERATOR_TOKEN", forged_world_operator_token(home.files));
+    struct child_output output;
+    forgectl_shell(&output, "forgectl apply -f $SEEDS/promptforge_demo.yaml");
+    assert_int_equal(output.exit_code, 67);
+    assert_non_null(strstr(output.err, "forgectl: INVALID_ARGUMENT: admin_password: "));
+    assert_non_null(strstr(output.err, "That was organization \"promptforge-demo\", "));
+    child_output_done(&output);
+    expect_rows(&home, "organizations", 0);
+    close_home(&home);
+}
+
+static void test_demo_without_operator_token(void **state)
+{
+    struct home home;
+    struct child_output output;
+    open_home(&home);
+    forgectl_shell(&output, "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml");
+    assert_int_equal(output.exit_code, 80);
+    assert_non_null(strstr(output.err, "To create it, set FORGE_OPERATOR_TOKEN (forged bootstrap token makes one)."));
+    child_output_done(&output);
+    close_home(&home);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_production_refuses_the_demo),
+        cmocka_unit_test(test_demo_without_operator_token),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -77,6 +77,8 @@ static const struct row {
     {PROMPT "UpdatePrompt", "{\"id\": \"$q\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "DeletePrompt", "{\"id\": \"$q\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "GetPromptVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "DiffPromptVersions", "{\"prompt_id\": \"$q\", \"base_version\": 1, \"target_version\": 1}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_NOT_FOUND},
     {PROMPT "SetCurrentVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"y $n {{name}}\", \"make_current\": true}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_NOT_FOUND},

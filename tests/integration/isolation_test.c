@@ -77,6 +77,8 @@ static const struct row {
     {PROMPT "UpdatePrompt", "{\"id\": \"$q\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "DeletePrompt", "{\"id\": \"$q\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "GetPromptVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "BatchGetPrompts", "{\"requests\": [{\"id\": \"$q\"}, {\"project_id\": \"$p\", \"name\": \"secret\"}]}", ANY_KEY, FORGE_OK,
+     FORGE_OK},
     {PROMPT "DiffPromptVersions", "{\"prompt_id\": \"$q\", \"base_version\": 1, \"target_version\": 1}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_NOT_FOUND},
     {PROMPT "SetCurrentVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { WRITERS = 16, MOVES_EACH = 20 };
@@ -190,6 +191,74 @@ static void test_a_repeated_move_gets_the_first_reply(void **state)
                   "request_id");
 }
 
+/* --- as_of --- */
+
+static forge_code get_at(const char *id, int32_t version, int64_t unix_us, Forge__V1__Prompt **out)
+{
+    Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
+    Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    request.id = TEXT(id);
+    if (version > 0) {
+        request.selector_case = FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION;
+        request.version = version;
+    }
+    time.seconds = unix_us / 1000000;
+    time.nanos = (int32_t)(unix_us % 1000000) * 1000;
+    request.as_of = &time;
+    return forge_prompt_get(alpha.admin, NULL, &request, out, &service_error);
+}
+
+static void version_at(const char *id, int32_t version, int64_t unix_us, int32_t expected)
+{
+    Forge__V1__Prompt *prompt;
+    service_ok(get_at(id, version, unix_us, &prompt));
+    assert_int_equal(prompt->version, expected);
+    assert_int_equal(prompt->current_version, 2); /* what is current now */
+    char content[32];
+    snprintf(content, sizeof content, "text %d", (int)expected);
+    assert_string_equal(prompt->content, content);
+    forge__v1__prompt__free_unpacked(prompt, NULL);
+}
+
+/* When the row of this prompt was made that the condition names, in microseconds. */
+static int64_t time_of(const char *column, const char *table, const char *id, const char *condition)
+{
+    char sql[512];
+    snprintf(sql, sizeof sql, "SELECT (extract(epoch FROM %s) * 1000000)::bigint FROM %s WHERE prompt_id = '%s' AND %s", column, table, id,
+             condition);
+    return strtoll(service_query(sql), NULL, 10);
+}
+
+static int64_t move_time(const char *id, int version)
+{
+    char condition[64];
+    snprintf(condition, sizeof condition, "new_targets -> 0 ->> 'version' = '%d'", version);
+    return time_of("moved_at", "label_history", id, condition);
+}
+
+static void test_current_is_told_as_it_was(void **state)
+{
+    (void)state;
+    char id[37];
+    Forge__V1__Prompt *prompt;
+    versions_make("as of", 3, id);
+    set_to(id, 3, 0, 3, "2");
+    set_to(id, 2, 0, 2, "3");
+    int64_t made = move_time(id, 1), to_three = move_time(id, 3), to_two = move_time(id, 2);
+    int64_t third = time_of("created_at", "prompt_versions", id, "version = 3");
+    assert_true(made < third && third < to_three && to_three < to_two);
+    version_at(id, 0, made, 1);
+    version_at(id, 0, to_three - 1, 1);
+    version_at(id, 0, to_three, 3);
+    version_at(id, 0, to_two - 1, 3);
+    version_at(id, 0, to_two, 2);
+    version_at(id, 3, third, 3);
+    service_fails(get_at(id, 0, made - 1, &prompt), FORGE_NOT_FOUND, "this prompt did not exist then");
+    service_fails(get_at(id, 3, third - 1, &prompt), FORGE_NOT_FOUND, "version 3 of this prompt did not exist then");
+    service_violates(get_at(id, 0, to_two + INT64_C(3600000000), &prompt), "as_of", "must not be in the future");
+    service_violates(get_at(id, 0, INT64_C(300000000000) * 1000000, &prompt), "as_of", "years 1 to 9999");
+}
+
 /* --- compare and set under concurrent writers --- */
 
 struct mover {
@@ -298,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_a_move_is_behind_the_move_before_it),
         cmocka_unit_test(test_wrong_moves_are_refused),
         cmocka_unit_test(test_a_repeated_move_gets_the_first_reply),
+        cmocka_unit_test(test_current_is_told_as_it_was),
         cmocka_unit_test(test_one_of_sixteen_movers_wins_each_version),
         cmocka_unit_test(test_a_version_is_read),
     };

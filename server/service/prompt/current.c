@@ -1,4 +1,4 @@
-/* PromptService: moving the current version. */
+/* PromptService: moving the current version, and which one it was at a time. */
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/prompt.h"
@@ -86,4 +86,27 @@ forge_code prompt_set_current_version(struct rpc_call *call, const Forge__V1__Se
         rpc_write_change(call, "prompt", &current.id, &project_id);
     rc = prompt_selection_run(call, &current, &row);
     return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
+}
+
+forge_code prompt_selection_go_back(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *row)
+{
+    struct prompt_selection then = {0};
+    struct db_row at;
+    bool found;
+    if (selection->version > 0)
+        return db_row_time_us(row, "version_created_at") <= selection->as_of_us
+                   ? FORGE_OK
+                   : rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt did not exist then", selection->version);
+    db_row_uuid(row, "id", &then.id);
+    struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_CURRENT_AT);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, &then.id);
+    db_bind_time_us(q, selection->as_of_us);
+    forge_code rc = db_run_optional(q, &at, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "this prompt did not exist then");
+    then.version = db_row_int32(&at, "version");
+    return then.version == db_row_int32(row, "version") ? FORGE_OK : prompt_selection_run(call, &then, row);
 }

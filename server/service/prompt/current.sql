@@ -30,3 +30,10 @@ WITH p AS (
 )
 SELECT p.project_id, p.current_version AS previous_version, (SELECT version FROM target) AS target_version
 FROM p;
+
+-- Which version was current at a time; no row before the prompt was made.
+-- name: prompt_current_at :optional
+SELECT (new_targets -> 0 ->> 'version')::integer AS version FROM label_history
+WHERE organization_id = $1 AND prompt_id = $2 AND label = 'current' AND moved_at <= $3
+ORDER BY moved_at DESC, id DESC
+LIMIT 1;

@@ -123,8 +123,9 @@ static void selector_check(struct rpc_call *call, const char *prefix, const Forg
     case _FORGE__V1__GET_PROMPT_REQUEST__SELECTOR__CASE_IS_INT_SIZE:
         break;
     }
-    if (in->as_of != NULL)
-        rpc_call_violation(call, path(call, prefix, "as_of"), "this server keeps no history of labels and current versions");
+    out->is_as_of = in->as_of != NULL && validate_time(call, path(call, prefix, "as_of"), in->as_of, &out->as_of_us);
+    if (out->is_as_of && out->as_of_us > call->now_us)
+        rpc_call_violation(call, path(call, prefix, "as_of"), "must not be in the future");
     if (in->subject[0] != '\0')
         rpc_call_violation(call, path(call, prefix, "subject"), "is for labels, and this server has none");
 }
@@ -178,8 +179,10 @@ forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selec
     }
     if (db_row_is_null(&row, "version"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt not found", selection->version);
-    *out_row = row;
-    return FORGE_OK;
+    rc = selection->is_as_of ? prompt_selection_go_back(call, selection, &row) : FORGE_OK;
+    if (rc == FORGE_OK)
+        *out_row = row;
+    return rc;
 }
 
 forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)

@@ -21,6 +21,8 @@ static const char HELP[] =
     "  current [--verbose]     the applied revision\n"
     "  history [--verbose]     all revisions, the newest first\n"
     "  stamp head              says that the database is there and runs nothing; also stamp 3f6b, stamp base\n"
+    "  revision -m \"...\"       two files for a new revision; with --autogenerate a draft of what schema.sql wants\n"
+    "  check                   compares schema.sql, the migrations and the database; exit code 1 when they differ\n"
     "\n"
     "Example: forged migrate upgrade head --migrations-folder migrations\n";
 
@@ -60,6 +62,26 @@ static forge_code stamp(const struct request *request, struct forge_error *error
     return db_migrate_stamp(app_owner_url(config), config->migrations_folder, request->target, app_tell, NULL, error);
 }
 
+static forge_code check(const struct request *request, struct forge_error *error)
+{
+    const struct app_config *config = request->config;
+    return db_migrate_check(app_owner_url(config), config->database_scratch_url, config->migrations_folder, app_tell, NULL, error);
+}
+
+static forge_code revision(const struct request *request, struct forge_error *error)
+{
+    const struct app_config *config = request->config;
+    const struct db_migrate_revision made = {
+        .folder = config->migrations_folder,
+        .message = config->migrate_message,
+        .autogenerate = config->migrate_autogenerate,
+        .scratch_url = config->database_scratch_url != NULL ? config->database_scratch_url : app_owner_url(config),
+        .diff_command = config->schema_diff_command,
+    };
+    forge_code rc = made.autogenerate && made.scratch_url == NULL ? app_require_owner_url(config, error) : FORGE_OK;
+    return rc == FORGE_OK ? db_migrate_revision(&made, app_tell, NULL, error) : rc;
+}
+
 enum { VERBOSE = 1, SQL = 2, MESSAGE = 4, AUTOGENERATE = 8 };
 
 static const struct verb {
@@ -69,8 +91,13 @@ static const struct verb {
     bool needs_database;
     unsigned flags; /* that it takes */
 } VERBS[] = {
-    {"upgrade", upgrade, true, true, SQL},       {"downgrade", downgrade, true, true, 0}, {"current", current, false, true, VERBOSE},
-    {"history", history, false, false, VERBOSE}, {"stamp", stamp, true, true, 0},
+    {"upgrade", upgrade, true, true, SQL},
+    {"downgrade", downgrade, true, true, 0},
+    {"current", current, false, true, VERBOSE},
+    {"history", history, false, false, VERBOSE},
+    {"stamp", stamp, true, true, 0},
+    {"revision", revision, false, false, MESSAGE | AUTOGENERATE},
+    {"check", check, false, true, 0},
 };
 
 static const struct verb *find_verb(const struct app_words *words)

@@ -118,6 +118,12 @@ const struct app_setting app_settings[] = {
     {.name = "migrations_folder", .variable = "FORGE_MIGRATIONS_FOLDER", .type = APP_TEXT, .offset = FIELD(migrations_folder),
      .default_value = APP_MIGRATIONS_FOLDER, .max = PATH_MAX_BYTES, .commands = APP_MIGRATE,
      .help = "Folder with the migration files."},
+    {.name = "database_scratch_url", .variable = "DATABASE_SCRATCH_URL", .type = APP_TEXT, .offset = FIELD(database_scratch_url),
+     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_MIGRATE, .secret = true,
+     .help = "postgresql:// URL of a role that may create databases, for the two that `migrate check` compares. Not set: DATABASE_OWNER_URL."},
+    {.name = "schema_diff_command", .variable = "FORGE_SCHEMA_DIFF_COMMAND", .type = APP_TEXT, .offset = FIELD(schema_diff_command),
+     .default_value = "", .max = PATH_MAX_BYTES, .commands = APP_MIGRATE,
+     .help = "Shell command for `migrate revision --autogenerate`: given two URLs, it prints the SQL that leads from the first database to the second."},
 
     {.name = "loops", .variable = "FORGE_LOOPS", .type = APP_NUMBER, .offset = FIELD(rpc.loops), .default_value = "0", .max = 64,
      .commands = APP_SERVE,

@@ -2,6 +2,7 @@
 
 #include "db/admin_connection.h"
 #include "db/env_file.h"
+#include "db/url.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -17,7 +18,8 @@ struct role {
     const char *attributes;
 };
 static const struct role roles[] = {
-    {"forge_owner", "DATABASE_OWNER_URL", "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION"},
+    /* CREATEDB: `migrate check` compares two scratch databases. */
+    {"forge_owner", "DATABASE_OWNER_URL", "LOGIN NOSUPERUSER CREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION"},
     {"forge_app", "DATABASE_URL", "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION"},
     {"forge_maint", "DATABASE_MAINT_URL", "LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION"},
     {"forge_backup", "DATABASE_BACKUP_URL", "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS NOREPLICATION"},
@@ -117,29 +119,14 @@ static const char *option_of(const PQconninfoOption *options, const char *keywor
     return NULL;
 }
 
-/* A path as the value of a URL's parameter (RFC 3986, section 2.1). */
-static char *percent_encode(struct bootstrap *b, const char *path)
-{
-    char *out = forge_arena_alloc(&b->arena, 3 * strlen(path) + 1);
-    size_t length = 0;
-    for (; out != NULL && *path != '\0'; path++) {
-        if ((*path >= 'a' && *path <= 'z') || (*path >= 'A' && *path <= 'Z') || (*path >= '0' && *path <= '9') ||
-            strchr("/._-", *path) != NULL)
-            out[length++] = *path;
-        else
-            length += (size_t)snprintf(out + length, 4, "%%%02X", (unsigned char)*path);
-    }
-    return out;
-}
-
 /* URL of a role to the database, by the way the superuser came. */
 static char *role_url(struct bootstrap *b, const struct role *role, const char *password)
 {
     const char *host = PQhost(b->conn), *port = PQport(b->conn);
     char *account = forge_arena_printf(&b->arena, "%s%s%s", role->name, password != NULL ? ":" : "", password != NULL ? password : "");
     if (host[0] == '/')
-        return forge_arena_printf(&b->arena, "postgresql://%s@/%s?host=%s&port=%s", account, b->config->database, percent_encode(b, host),
-                                  port);
+        return forge_arena_printf(&b->arena, "postgresql://%s@/%s?host=%s&port=%s", account, b->config->database,
+                                  db_url_encode(&b->arena, host), port);
     PQconninfoOption *options = PQconninfo(b->conn);
     if (options == NULL)
         return NULL;
@@ -147,7 +134,7 @@ static char *role_url(struct bootstrap *b, const struct role *role, const char *
     bool ipv6 = strchr(host, ':') != NULL;
     char *url = forge_arena_printf(&b->arena, "postgresql://%s@%s%s%s:%s/%s?sslmode=%s%s%s", account, ipv6 ? "[" : "", host,
                                    ipv6 ? "]" : "", port, b->config->database, sslmode != NULL ? sslmode : "prefer",
-                                   root != NULL ? "&sslrootcert=" : "", root != NULL ? percent_encode(b, root) : "");
+                                   root != NULL ? "&sslrootcert=" : "", root != NULL ? db_url_encode(&b->arena, root) : "");
     PQconninfoFree(options);
     return url;
 }

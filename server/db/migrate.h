@@ -46,4 +46,22 @@ forge_code db_migrate_stamp(const char *url, const char *folder, const char *tar
  * script itself refuses one that is somewhere else. */
 forge_code db_migrate_upgrade_script(const char *folder, const char *target, FILE *out, struct forge_error *error) FORGE_MUST_CHECK;
 
+/* Drift: loads schema.sql and the chain into two scratch databases and compares their catalogs and the one of url (which is left out
+ * while it is not at head). Tells what differs, object by object; FAILED_PRECONDITION then. scratch_url: where databases may be
+ * created; NULL = url. */
+forge_code db_migrate_check(const char *url, const char *scratch_url, const char *folder, db_migrate_progress progress, void *user,
+                            struct forge_error *error) FORGE_MUST_CHECK;
+
+struct db_migrate_revision {
+    const char *folder;
+    const char *message;      /* one line */
+    bool autogenerate;        /* draft it: needs scratch_url and diff_command */
+    const char *scratch_url;  /* of a role that may create databases */
+    const char *diff_command; /* shell command; gets two URLs, prints the SQL that leads from the first database to the second */
+};
+/* Writes the two files of a new revision behind the newest one, from template.sql. With autogenerate and nothing to do it writes none.
+ * Sets PGPASSWORD of this process for the command. */
+forge_code db_migrate_revision(const struct db_migrate_revision *request, db_migrate_progress progress, void *user,
+                               struct forge_error *error) FORGE_MUST_CHECK;
+
 #endif

@@ -10,7 +10,7 @@
 #include <time.h>
 
 enum {
-    LOCK_ATTEMPTS = 10,       /* tries of one revision against locks that others hold, 1 s each */
+    LOCK_ATTEMPTS = 10,       /* tries of one revision against locks that others hold, 900 ms each */
     LOCK_PAUSE_MS = 100,      /* times the number of the attempt: readers queued behind us go first */
     MIGRATOR_WAIT_MS = 60000, /* for another migrator */
     MIGRATOR_POLL_MS = 100,   /* polled: waiting inside pg_advisory_lock() would hold a snapshot open */
@@ -24,13 +24,15 @@ static const char SESSION[] = "RESET ALL; SET search_path = public; SET client_m
 
 void db_migrator_tell(const struct db_migrator *m, const char *format, ...)
 {
-    char line[FORGE_ERROR_MESSAGE_MAX];
+    char *line = NULL;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    int length = vasprintf(&line, format, arguments);
     va_end(arguments);
-    if (m->progress != NULL)
+    if (length >= 0 && m->progress != NULL)
         m->progress(line, m->user);
+    if (length >= 0)
+        free(line);
 }
 
 static void pause_ms(unsigned ms)
@@ -180,7 +182,7 @@ static forge_code file_failed(PGconn *conn, PGresult *result, const char *name, 
     return rc;
 }
 
-static forge_code file_run(PGconn *conn, const char *name, const char *sql, struct forge_error *error)
+forge_code db_migrator_run_file(PGconn *conn, const char *name, const char *sql, struct forge_error *error)
 {
     PGresult *result = PQexec(conn, sql);
     if (!succeeded(result))
@@ -207,7 +209,7 @@ static forge_code statements_run(struct db_migrator *m, const char *name, const 
         if (statement == NULL)
             return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the statements of %s", name);
         forge_code rc =
-            db_admin_exec(m->conn, may_wait(statement) ? "SET lock_timeout = 0" : "SET lock_timeout = '1s'", "preparing", error);
+            db_admin_exec(m->conn, may_wait(statement) ? "SET lock_timeout = 0" : "SET lock_timeout = '900ms'", "preparing", error);
         if (rc != FORGE_OK)
             return rc;
         PGresult *result = PQexec(m->conn, statement);
@@ -246,9 +248,9 @@ static forge_code transaction_try(struct db_migrator *m, size_t index, enum db_m
 {
     const struct db_migration *item = &m->chain.items[index];
     bool up = direction == DB_MIGRATION_UP;
-    forge_code rc = db_admin_exec(m->conn, "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0", "beginning", error);
+    forge_code rc = db_admin_exec(m->conn, "BEGIN; SET LOCAL lock_timeout = '900ms'; SET LOCAL statement_timeout = 0", "beginning", error);
     if (rc == FORGE_OK)
-        rc = file_run(m->conn, up ? item->up_name : item->down_name, up ? item->up_sql : item->down_sql, error);
+        rc = db_migrator_run_file(m->conn, up ? item->up_name : item->down_name, up ? item->up_sql : item->down_sql, error);
     if (rc == FORGE_OK)
         rc = db_migrator_write_row(m, index, direction, error);
     if (rc == FORGE_OK)

@@ -43,6 +43,8 @@ forge_code db_migrator_read_applied(struct db_migrator *m, bool changed_allowed,
 /* Runs one revision; waits for locks in short turns. */
 forge_code db_migrator_run(struct db_migrator *m, size_t index, enum db_migration_direction direction,
                            struct forge_error *error) FORGE_MUST_CHECK;
+/* The statements of one file, in the transaction that is open; the error names file and line. */
+forge_code db_migrator_run_file(PGconn *conn, const char *name, const char *sql, struct forge_error *error) FORGE_MUST_CHECK;
 /* Only the row of a revision in schema_revisions: written (up) or deleted (down). */
 forge_code db_migrator_write_row(struct db_migrator *m, size_t index, enum db_migration_direction direction,
                                  struct forge_error *error) FORGE_MUST_CHECK;

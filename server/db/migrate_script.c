@@ -35,7 +35,7 @@ void db_migrate_script_revision(const struct db_migration_chain *chain, size_t i
     db_migration_sha256_text(item, hash);
     fprintf(out, "\n-- Running upgrade %s -> %s, %s\n\n", item->revises, item->revision, item->message);
     if (!item->up_is_alone)
-        fputs("BEGIN;\nSET LOCAL lock_timeout = '1s';\n", out);
+        fputs("BEGIN;\nSET LOCAL lock_timeout = '900ms';\n", out);
     guard_write(item, out);
     fprintf(out, "\n%s\n\n", item->up_sql);
     fprintf(out, "INSERT INTO public.schema_revisions (revision, position, sha256, serves) VALUES ('%s', %zu, '\\x%s', ", item->revision,

@@ -50,3 +50,30 @@ forge_code db_url_parse(const char *url, PQconninfoOption **out, struct forge_er
     *out = options;
     return FORGE_OK;
 }
+
+char *db_url_encode(struct forge_arena *arena, const char *path)
+{
+    char *out = forge_arena_alloc(arena, 3 * strlen(path) + 1);
+    size_t length = 0;
+    for (; out != NULL && *path != '\0'; path++) {
+        if ((*path >= 'a' && *path <= 'z') || (*path >= 'A' && *path <= 'Z') || (*path >= '0' && *path <= '9') ||
+            strchr("/._-", *path) != NULL)
+            out[length++] = *path;
+        else
+            length += (size_t)snprintf(out + length, 4, "%%%02X", (unsigned char)*path);
+    }
+    return out;
+}
+
+char *db_url_of(const PGconn *conn, struct forge_arena *arena)
+{
+    const char *host = PQhost(conn), *user = db_url_encode(arena, PQuser(conn)), *database = db_url_encode(arena, PQdb(conn));
+    const char *encoded = db_url_encode(arena, host);
+    if (user == NULL || database == NULL || encoded == NULL)
+        return NULL;
+    if (host[0] == '/')
+        return forge_arena_printf(arena, "postgresql://%s@/%s?host=%s&port=%s", user, database, encoded, PQport(conn));
+    bool is_ipv6 = strchr(host, ':') != NULL;
+    return forge_arena_printf(arena, "postgresql://%s@%s%s%s:%s/%s%s", user, is_ipv6 ? "[" : "", host, is_ipv6 ? "]" : "", PQport(conn),
+                              database, PQsslInUse((PGconn *)(uintptr_t)conn) ? "?sslmode=require" : "");
+}

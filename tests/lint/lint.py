@@ -263,6 +263,14 @@ def rule_settings(_):
         yield "server/app/settings.c: no setting found"
 
 
+def rule_schema(_):
+    """While there is one revision, migrations/schema.sql holds its statements. Later `forged migrate check` compares what they make."""
+    revisions = sorted((SOURCE / "migrations").glob("*.up.sql"))
+    statements = [path.read_text().partition("\nCREATE SCHEMA ")[2] for path in [SOURCE / "migrations/schema.sql", *revisions]]
+    if len(revisions) == 1 and statements[0] != statements[1]:
+        yield f"migrations/schema.sql: not what {revisions[0].name} says; copy the statements, from CREATE SCHEMA on"
+
+
 def rule_commands(options):
     """client/man/forgectl.1.md is what forgectl says of its commands: every one is documented, and as it is."""
     said = subprocess.run([options.build / "bin/forgectl", "help", "--markdown"], check=True, capture_output=True, text=True).stdout

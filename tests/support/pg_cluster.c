@@ -536,7 +536,7 @@ void pg_cluster_execute_file(struct pg_cluster *cluster, const char *role, const
 void pg_cluster_create_roles(struct pg_cluster *cluster)
 {
     pg_cluster_execute(cluster, "postgres", "postgres",
-                       "CREATE ROLE forge_owner LOGIN; CREATE ROLE forge_app LOGIN NOBYPASSRLS;"
+                       "CREATE ROLE forge_owner LOGIN CREATEDB; CREATE ROLE forge_app LOGIN NOBYPASSRLS;"
                        "CREATE ROLE forge_maint LOGIN NOINHERIT; GRANT forge_owner TO forge_maint;"
                        "CREATE ROLE forge_backup LOGIN BYPASSRLS; GRANT pg_read_all_data TO forge_backup");
 }

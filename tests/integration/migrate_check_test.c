@@ -54,9 +54,11 @@ static int fresh_schema(void **state)
     return 0;
 }
 
-static void test_schema_sql_is_what_the_migrations_make(void **state)
+static void test_schema_sql_is_what_up_down_up_makes(void **state)
 {
     (void)state;
+    assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
+    assert_int_equal(db_migrate_downgrade(url, real_folder, "base", NULL, NULL, &error), FORGE_OK);
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
     lines[0] = '\0';
     if (db_migrate_check(url, NULL, real_folder, migrate_note, NULL, &error) != FORGE_OK)
@@ -324,7 +326,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh_schema, migrate_remove_folder)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_schema_sql_is_what_the_migrations_make, migrate_fresh, migrate_remove_folder),
+        cmocka_unit_test_setup_teardown(test_schema_sql_is_what_up_down_up_makes, migrate_fresh, migrate_remove_folder),
         TEST(test_each_kind_of_change_in_the_database_is_told),
         TEST(test_what_others_own_is_told),
         TEST(test_a_schema_file_that_wants_more_is_told),

@@ -8,9 +8,11 @@
 #include "service_fixture.h"
 #include "wire/uuid.h"
 
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { CHANNELS_MAX = 128, TEXTS_MAX = 256 };
 
@@ -69,6 +71,43 @@ const char *service_query(const char *sql)
 void service_execute(const char *sql)
 {
     pg_cluster_execute(cluster, "postgres", forged_world_database(world), sql);
+}
+
+struct service_lock {
+    PGconn *holder, *observer;
+};
+
+struct service_lock *service_lock_take(const char *sql)
+{
+    const char *url = pg_cluster_url(cluster, "postgres", forged_world_database(world));
+    struct service_lock *lock = malloc(sizeof *lock);
+    assert_non_null(lock);
+    *lock = (struct service_lock){PQconnectdb(url), PQconnectdb(url)};
+    PQclear(PQexec(lock->holder, "BEGIN"));
+    PQclear(PQexec(lock->holder, sql));
+    assert_int_equal(PQtransactionStatus(lock->holder), PQTRANS_INTRANS);
+    return lock;
+}
+
+void service_lock_wait(struct service_lock *lock, int count)
+{
+    time_t latest = time(NULL) + 30;
+    int waiting;
+    do {
+        PGresult *result = PQexec(lock->observer, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
+        assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
+        waiting = atoi(PQgetvalue(result, 0, 0));
+        PQclear(result);
+        assert_true(time(NULL) < latest);
+    } while (waiting < count);
+}
+
+void service_lock_release(struct service_lock *lock)
+{
+    PQclear(PQexec(lock->holder, "COMMIT"));
+    PQfinish(lock->holder);
+    PQfinish(lock->observer);
+    free(lock);
 }
 
 struct forge_channel *service_channel(const char *token)

@@ -29,6 +29,14 @@ struct pg_cluster *service_cluster(void);
 const char *service_query(const char *sql);
 void service_execute(const char *sql);
 
+/* Holds the locks of this statement, as superuser, so that calls which need them meet there. */
+struct service_lock;
+struct service_lock *service_lock_take(const char *sql);
+/* Until so many calls wait for a lock; fails after 30 s. */
+void service_lock_wait(struct service_lock *lock, int count);
+/* Lets go, and frees. */
+void service_lock_release(struct service_lock *lock);
+
 /* A channel with this credential (NULL = none); closed by service_end. */
 struct forge_channel *service_channel(const char *token);
 /* Operator token; one channel for the program. */

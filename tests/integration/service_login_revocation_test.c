@@ -9,6 +9,7 @@
 
 #include "service_fixture.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -193,11 +194,93 @@ static void test_a_deleted_organization(void **state)
     forge_channel_close(bystander.key);
 }
 
+/* --- a login that is under way --- */
+
+struct attempt {
+    struct forge_channel *channel;
+    const char *email;
+    forge_code rc;
+    struct forge_error error;
+    char token[128];
+};
+
+static void *log_in(void *user)
+{
+    struct attempt *attempt = user;
+    Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
+    Forge__V1__LoginResponse *reply;
+    request.email = TEXT(attempt->email);
+    request.password = TEXT("user1234");
+    attempt->rc = forge_organization_login(attempt->channel, NULL, &request, &reply, &attempt->error);
+    if (attempt->rc == FORGE_OK) {
+        snprintf(attempt->token, sizeof attempt->token, "%s", reply->token);
+        forge__v1__login_response__free_unpacked(reply, NULL);
+    }
+    return NULL;
+}
+
+struct replacement {
+    struct forge_channel *channel;
+    const char *user_id;
+    forge_code rc;
+    struct forge_error error;
+};
+
+static void *replace_password(void *user)
+{
+    struct replacement *replacement = user;
+    Forge__V1__UpdateUserRequest request = FORGE__V1__UPDATE_USER_REQUEST__INIT;
+    Forge__V1__User *changed;
+    request.id = TEXT(replacement->user_id);
+    request.password = TEXT("another one");
+    replacement->rc = forge_organization_update_user(replacement->channel, NULL, &request, &changed, &replacement->error);
+    if (replacement->rc == FORGE_OK)
+        forge__v1__user__free_unpacked(changed, NULL);
+    return NULL;
+}
+
+/* The session is written but not committed, and login and new password wait for the user's row. Whichever comes first, no session of the
+ * old password is left: either the login is refused or its session ended. */
+static void test_a_login_with_the_old_password_that_is_under_way(void **state)
+{
+    (void)state;
+    struct service_tenant tenant;
+    char id[37], sql[256];
+    pthread_t threads[2];
+    service_tenant_make("underway", &tenant);
+    service_user_make(&tenant, "user@underway.example", FORGE__V1__ROLE__ROLE_VIEWER, id);
+    struct attempt attempt = {.channel = channel_to_other(NULL), .email = "user@underway.example"};
+    struct replacement replacement = {.channel = tenant.admin, .user_id = id};
+    snprintf(sql, sizeof sql, "SELECT FROM users WHERE id = '%s' FOR NO KEY UPDATE", id);
+    struct service_lock *lock = service_lock_take(sql);
+    assert_int_equal(pthread_create(&threads[0], NULL, log_in, &attempt), 0);
+    service_lock_wait(lock, 1);
+    assert_int_equal(pthread_create(&threads[1], NULL, replace_password, &replacement), 0);
+    service_lock_wait(lock, 2);
+    service_lock_release(lock);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    forge_channel_close(attempt.channel);
+    assert_int_equal(replacement.rc, FORGE_OK);
+    if (attempt.rc == FORGE_OK)
+        refused_soon(channel_to_other(attempt.token), FORGE_UNAUTHENTICATED, "a session of the old password");
+    else
+        assert_int_equal(attempt.rc, FORGE_UNAUTHENTICATED);
+    forge_error_free(&attempt.error);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM sessions WHERE user_id = '%s'", id);
+    assert_string_equal(service_query(sql), "0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_revoked_key),  cmocka_unit_test(test_a_disabled_user), cmocka_unit_test(test_a_lower_role),
-        cmocka_unit_test(test_a_new_password), cmocka_unit_test(test_a_deleted_user),  cmocka_unit_test(test_a_deleted_organization),
+        cmocka_unit_test(test_a_revoked_key),
+        cmocka_unit_test(test_a_disabled_user),
+        cmocka_unit_test(test_a_lower_role),
+        cmocka_unit_test(test_a_new_password),
+        cmocka_unit_test(test_a_deleted_user),
+        cmocka_unit_test(test_a_deleted_organization),
+        cmocka_unit_test(test_a_login_with_the_old_password_that_is_under_way),
     };
     return cmocka_run_group_tests(tests, start, end);
 }

@@ -8,11 +8,9 @@
 
 #include "service_fixture.h"
 
-#include <libpq-fe.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static struct service_tenant alpha, beta;
 static const char *const nobody_has = "01890000-0000-7000-8000-000000000000";
@@ -355,34 +353,19 @@ static void *demote(void *user)
     return NULL;
 }
 
-static bool both_wait(PGconn *conn)
-{
-    PGresult *result = PQexec(conn, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
-    bool wait = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    PQclear(result);
-    return wait;
-}
-
 /* Holds the organization's row until both calls wait for it, so that neither has decided anything yet. */
 static void run_at_once(const struct service_tenant *tenant, struct demotion demotions[2])
 {
     pthread_t threads[2];
     char sql[256];
-    const char *url = pg_cluster_url(service_cluster(), "postgres", forged_world_database(service_world()));
-    PGconn *holder = PQconnectdb(url), *observer = PQconnectdb(url);
-    snprintf(sql, sizeof sql, "BEGIN; SELECT FROM organizations WHERE organization_id = '%s' FOR NO KEY UPDATE", tenant->organization_id);
-    PQclear(PQexec(holder, sql));
-    assert_int_equal(PQtransactionStatus(holder), PQTRANS_INTRANS);
+    snprintf(sql, sizeof sql, "SELECT FROM organizations WHERE organization_id = '%s' FOR NO KEY UPDATE", tenant->organization_id);
+    struct service_lock *lock = service_lock_take(sql);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, demote, &demotions[i]), 0);
-    time_t latest = time(NULL) + 30;
-    while (!both_wait(observer))
-        assert_true(time(NULL) < latest);
-    PQclear(PQexec(holder, "COMMIT"));
+    service_lock_wait(lock, 2);
+    service_lock_release(lock);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
-    PQfinish(observer);
-    PQfinish(holder);
 }
 
 /* Each admin on a server of its own. */

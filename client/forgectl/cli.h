@@ -24,6 +24,24 @@ enum {
 enum cli_format { CLI_FORMAT_TABLE, CLI_FORMAT_JSON, CLI_FORMAT_YAML, CLI_FORMAT_NAME };
 
 struct cli;
+struct output_column;
+
+/* How the value of an option, or an argument, becomes a field of the request; see command_action in action.c. */
+enum cli_take {
+    CLI_TAKE_TEXT,
+    CLI_TAKE_FILE,     /* the content of a file, "-" = standard input */
+    CLI_TAKE_NUMBER,   /* a whole number */
+    CLI_TAKE_TRUE,     /* a flag: true */
+    CLI_TAKE_FALSE,    /* a flag: false */
+    CLI_TAKE_SWITCH,   /* true or false */
+    CLI_TAKE_ENUM,     /* a value of the field's enum without its prefix, in lower case */
+    CLI_TAKE_DAYS,     /* so many days from now, as a time */
+    CLI_TAKE_PASSWORD, /* a flag: read from standard input, or asked for */
+    CLI_TAKE_PROJECT,  /* ids of what has a name: a project, ... */
+    CLI_TAKE_PROMPT,   /* a prompt of --project */
+    CLI_TAKE_USER,     /* a user, by e-mail */
+    CLI_TAKE_ACCOUNT   /* a service account */
+};
 
 /* "--name VALUE", or a flag when value is NULL. */
 struct cli_option {
@@ -32,6 +50,28 @@ struct cli_option {
     const char *value; /* what stands for the value in help */
     const char *help;
     bool is_repeated;
+    const char *field; /* of the request that an action makes; NULL: the command itself asks for the option */
+    enum cli_take take;
+    long least, most;      /* of a number; most 0 = the server judges */
+    const char *otherwise; /* value of an action's option that is not given; NULL = the field stays at its default */
+};
+
+/* A command that is one call: the request is made from arguments and options, the reply is printed. */
+struct cli_action {
+    int method;                     /* FORGE_METHOD_... */
+    const char *argument_fields[2]; /* what the arguments fill */
+    enum cli_take argument_takes[2];
+    const char *fixed_true;              /* field that is always true; NULL = none */
+    bool needs_project;                  /* project_id is --project or the context's */
+    bool is_update;                      /* the options given are the update_mask */
+    bool needs_operator;                 /* FORGE_OPERATOR_TOKEN or --token */
+    const char *password;                /* field of a password that is always asked for; NULL = none */
+    const char *deletes;                 /* asks before it deletes such a thing: "user"; NULL = does not ask */
+    const char *confirm;                 /* field that repeats the name of what is deleted; then that is asked for */
+    const char *list;                    /* repeated field of the reply, printed as a table */
+    const struct output_column *columns; /* ended by a NULL title; NULL: nothing is printed but names */
+    const char *name;                    /* what "-o name" prints of the reply or of each in the list */
+    void (*after)(struct cli *cli, const ProtobufCMessage *reply); /* what people are told besides; may be NULL */
 };
 
 /* A command, or a group of commands. The whole tree is in tree.c. */
@@ -44,9 +84,13 @@ struct cli_command {
     const struct cli_option *options;   /* ended by a NULL name; may be NULL */
     const char *const *examples;        /* ended by NULL */
     int (*run)(struct cli *cli);        /* NULL for a group */
+    const struct cli_action *action;    /* with run = command_action */
     const struct cli_command *commands; /* of a group, ended by a NULL name */
 };
 extern const struct cli_command cli_root;
+/* Groups of it, a file each. */
+extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
+extern const struct cli_command tree_project[], tree_prompt[], tree_tag[], tree_execution[];
 extern const struct cli_option cli_global_options[];
 
 struct cli_given {
@@ -107,6 +151,8 @@ int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2,
 
 /* input.c: a whole file ("-" = standard input) in the arena, NUL-terminated; NULL after printing what is wrong. */
 char *cli_read_file(struct cli *cli, const char *path, size_t *out_size);
+/* Asks a person on the terminal for a line; NULL without a terminal. */
+char *cli_ask(struct cli *cli, const char *question);
 /* A line from the terminal without echo, or from standard input when that is no terminal. */
 char *cli_read_password(struct cli *cli, const char *prompt);
 
@@ -125,17 +171,16 @@ int command_services(struct cli *cli);
 int command_describe(struct cli *cli);
 int command_health(struct cli *cli);
 int command_ping(struct cli *cli);
-int command_organization_create(struct cli *cli);
-int command_organization_get(struct cli *cli);
-int command_project_create(struct cli *cli);
-int command_project_get(struct cli *cli);
-int command_project_list(struct cli *cli);
-int command_key_create(struct cli *cli);
-int command_key_revoke(struct cli *cli);
+/* Every command that is one call; see struct cli_action. */
+int command_action(struct cli *cli);
+int command_audit_verify(struct cli *cli);
 int command_prompt_create(struct cli *cli);
+int command_prompt_diff(struct cli *cli);
 int command_prompt_get(struct cli *cli);
-int command_prompt_list(struct cli *cli);
 int command_prompt_render(struct cli *cli);
+int command_prompt_watch(struct cli *cli);
+int command_usage(struct cli *cli);
+int command_user_password(struct cli *cli);
 int command_help(struct cli *cli);
 int command_version(struct cli *cli);
 

@@ -1,7 +1,10 @@
-/* prompt create | get | list | render. */
+/* prompt create | get | render | diff | watch: what is more than one call, or prints texts. */
 #include "resolve.h"
 
+#include <google/protobuf/wrappers.pb-c.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { VARIABLES_MAX = 256, TAGS_MAX = 64 };
 
@@ -21,10 +24,6 @@ static const struct output_column prompt_columns[] = {{"Id", "id"},
                                                       {"Created", "create_time"},
                                                       {"Version created", "version_create_time"},
                                                       {NULL, NULL}};
-static const struct output_column prompt_list_columns[] = {{"NAME", "name"}, {"CURRENT", "current_version"}, {"LATEST", "latest_version"},
-                                                           {"TAGS", "tags"}, {"CREATED", "create_time"},     {"ID", "id"},
-                                                           {NULL, NULL}};
-
 /* Text from --<name> or from the file in --<name>-file; "" if neither is given. NULL after printing what is wrong. */
 static char *text_or_file(struct cli *cli, const char *name, const char *file_name)
 {
@@ -106,33 +105,6 @@ int command_prompt_get(struct cli *cli)
     return code;
 }
 
-static int print_pages(struct cli *cli, Forge__V1__ListPromptsRequest *request)
-{
-    ProtobufCMessage *reply;
-    int code = cli_call(cli, &forge_methods[FORGE_METHOD_PROMPT_LIST], &request->base, &reply);
-    if (code != CLI_OK)
-        return code;
-    code = output_list(cli, reply, "prompts", prompt_list_columns, "name");
-    resolve_next_page(cli, ((const Forge__V1__ListPromptsResponse *)reply)->next_page_token);
-    cli_free(reply);
-    return code;
-}
-
-int command_prompt_list(struct cli *cli)
-{
-    Forge__V1__ListPromptsRequest request = FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
-    long page_size;
-    if (!cli_option_number(cli, "page-size", 1, 1000, 0, &page_size))
-        return CLI_USAGE;
-    request.page_size = (int32_t)page_size;
-    request.page_token = text_or_file(cli, "page-token", "");
-    request.name_prefix = text_or_file(cli, "prefix", "");
-    request.query = text_or_file(cli, "query", "");
-    take_tags(cli, &request.n_tags, &request.tags);
-    int code = resolve_project_id(cli, &request.project_id);
-    return code == CLI_OK ? print_pages(cli, &request) : code;
-}
-
 /* name=value and name=@file. */
 static int take_variable(struct cli *cli, const char *given, Forge__V1__VariableValue *variable)
 {
@@ -183,5 +155,113 @@ int command_prompt_render(struct cli *cli)
     else
         code = output_message(cli, reply);
     cli_free(reply);
+    return code;
+}
+
+/* ---- diff ---- */
+
+static bool take_version(const struct cli *cli, size_t index, int32_t *out)
+{
+    char *end;
+    const char *text = cli->positional_count > index ? cli->positionals[index] : "0";
+    long version = strtol(text, &end, 10);
+    if (end == text || *end || version < (cli->positional_count > index ? 1 : 0) || version > INT32_MAX) {
+        cli_fail(CLI_USAGE, "a version is a number from 1, not \"%s\"", text);
+        return false;
+    }
+    *out = (int32_t)version;
+    return true;
+}
+
+static void print_diff(const Forge__V1__DiffPromptVersionsResponse *diff)
+{
+    if (diff->n_diffs == 0)
+        printf("Versions %d and %d are the same.\n", (int)diff->base_version, (int)diff->target_version);
+    for (size_t i = 0; i < diff->n_diffs; i++) {
+        const Forge__V1__FieldDiff *field = diff->diffs[i];
+        size_t length = strlen(field->unified_diff);
+        printf("--- %s (version %d)\n+++ %s (version %d)\n%s%s", field->field, (int)diff->base_version, field->field,
+               (int)diff->target_version, field->unified_diff, length && field->unified_diff[length - 1] != '\n' ? "\n" : "");
+    }
+}
+
+int command_prompt_diff(struct cli *cli)
+{
+    Forge__V1__DiffPromptVersionsRequest request = FORGE__V1__DIFF_PROMPT_VERSIONS_REQUEST__INIT;
+    Google__Protobuf__Int32Value context = GOOGLE__PROTOBUF__INT32_VALUE__INIT;
+    ProtobufCMessage *reply;
+    long lines;
+    if (!cli_option_number(cli, "context", 0, 100, 3, &lines) || !take_version(cli, 1, &request.base_version) ||
+        !take_version(cli, 2, &request.target_version))
+        return CLI_USAGE;
+    context.value = (int32_t)lines;
+    request.context_lines = &context;
+    int code = resolve_prompt_id(cli, cli->positionals[0], &request.prompt_id);
+    if (code == CLI_OK)
+        code = cli_call(cli, &forge_methods[FORGE_METHOD_PROMPT_DIFF_VERSIONS], &request.base, &reply);
+    if (code != CLI_OK)
+        return code;
+    const Forge__V1__DiffPromptVersionsResponse *diff = (const Forge__V1__DiffPromptVersionsResponse *)reply;
+    if (cli->format == CLI_FORMAT_TABLE)
+        print_diff(diff);
+    else if (cli->format == CLI_FORMAT_NAME)
+        for (size_t i = 0; i < diff->n_diffs; i++)
+            printf("%s\n", diff->diffs[i]->field);
+    else
+        code = output_message(cli, reply);
+    cli_free(reply);
+    return code;
+}
+
+/* ---- watch ---- */
+
+enum { WATCH_WAIT_MS = 30000, WATCH_DEADLINE_MS = 35000, WATCH_PAUSE_S = 1 };
+
+static void print_changes(struct cli *cli, const Forge__V1__WatchPromptsResponse *reply)
+{
+    for (size_t i = 0; i < reply->n_changes; i++) {
+        const Forge__V1__PromptChange *change = reply->changes[i];
+        bool deleted = change->kind == FORGE__V1__PROMPT_CHANGE_KIND__PROMPT_CHANGE_KIND_DELETED;
+        if (cli->format == CLI_FORMAT_NAME)
+            printf("%s\n", change->prompt_id);
+        else if (cli->format == CLI_FORMAT_TABLE)
+            printf("%s  %s\n", deleted ? "deleted" : "changed", change->prompt_id);
+        else
+            output_message(cli, &change->base);
+    }
+    fflush(stdout);
+}
+
+/* The first reply is a listing, which is not printed: only what changes afterwards is. An unreachable server is asked again: the token
+ * keeps its place. */
+int command_prompt_watch(struct cli *cli)
+{
+    Forge__V1__WatchPromptsRequest request = FORGE__V1__WATCH_PROMPTS_REQUEST__INIT;
+    bool listed = false, changed = false;
+    int code = resolve_project_id(cli, &request.project_id);
+    request.wait_ms = WATCH_WAIT_MS;
+    cli->timeout_ms = WATCH_DEADLINE_MS;
+    while (code == CLI_OK && !(changed && cli_option(cli, "once"))) {
+        ProtobufCMessage *message;
+        struct forge_error error;
+        struct forge_reply_info info;
+        forge_code rc = cli_try_call(cli, &forge_methods[FORGE_METHOD_PROMPT_WATCH], &request.base, 0, &message, &error, &info);
+        if (rc == FORGE_UNAVAILABLE || rc == FORGE_DEADLINE_EXCEEDED) {
+            forge_error_free(&error);
+            sleep(WATCH_PAUSE_S);
+            continue;
+        }
+        if (rc != FORGE_OK)
+            return cli_print_error(&error, &info);
+        const Forge__V1__WatchPromptsResponse *reply = (const Forge__V1__WatchPromptsResponse *)message;
+        if (listed || !reply->listing)
+            print_changes(cli, reply);
+        changed = changed || ((listed || !reply->listing) && reply->n_changes > 0);
+        listed = listed || !reply->more;
+        request.resume_token = forge_arena_strdup(&cli->arena, reply->resume_token);
+        cli_free(message);
+        if (!request.resume_token)
+            code = cli_fail(CLI_FAILED, "no memory");
+    }
     return code;
 }

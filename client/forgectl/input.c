@@ -41,6 +41,17 @@ char *cli_read_file(struct cli *cli, const char *path, size_t *out_size)
     return text;
 }
 
+char *cli_ask(struct cli *cli, const char *question)
+{
+    char line[1024];
+    if (!isatty(STDIN_FILENO))
+        return NULL;
+    fputs(question, stderr);
+    if (!fgets(line, sizeof line, stdin))
+        return NULL;
+    return forge_arena_strndup(&cli->arena, line, strcspn(line, "\n"));
+}
+
 static struct termios terminal_before;
 static int terminal = -1;
 

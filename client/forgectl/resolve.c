@@ -24,22 +24,82 @@ int resolve_project(struct cli *cli, const char *id_or_name, ProtobufCMessage **
     return cli_call(cli, &forge_methods[FORGE_METHOD_PROJECT_GET], &request.base, out_reply);
 }
 
+/* The "id" of a reply, in the arena; frees the reply. */
+static int take_reply_id(struct cli *cli, ProtobufCMessage *reply, char **out_id)
+{
+    *out_id = forge_arena_strdup(&cli->arena, output_field_text(cli, reply, "id"));
+    cli_free(reply);
+    return *out_id ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+}
+
+int resolve_project_text(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    ProtobufCMessage *reply;
+    if (resolve_is_id(id_or_name)) {
+        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
+        return CLI_OK;
+    }
+    int code = resolve_project(cli, id_or_name, &reply);
+    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
 int resolve_project_id(struct cli *cli, char **out_id)
 {
     const char *project = cli_setting(cli, "project", "FORGE_PROJECT", cli_context(cli)->project);
     if (!project)
         return cli_fail(CLI_USAGE, "which project? --project, FORGE_PROJECT, or forgectl context set <name> --project");
-    if (resolve_is_id(project)) {
-        *out_id = forge_arena_strdup(&cli->arena, project);
+    return resolve_project_text(cli, project, out_id);
+}
+
+int resolve_prompt_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
+    ProtobufCMessage *reply;
+    if (resolve_is_id(id_or_name)) {
+        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
         return CLI_OK;
     }
+    request.name = forge_arena_strdup(&cli->arena, id_or_name);
+    int code = resolve_project_id(cli, &request.project_id);
+    if (code == CLI_OK)
+        code = cli_call(cli, &forge_methods[FORGE_METHOD_PROMPT_GET], &request.base, &reply);
+    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
+int resolve_user_id(struct cli *cli, const char *id_or_email, char **out_id)
+{
+    Forge__V1__GetUserRequest request = FORGE__V1__GET_USER_REQUEST__INIT;
     ProtobufCMessage *reply;
-    int code = resolve_project(cli, project, &reply);
+    char *text = forge_arena_strdup(&cli->arena, id_or_email);
+    if (resolve_is_id(id_or_email)) {
+        *out_id = text;
+        return CLI_OK;
+    }
+    request.email = text;
+    int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_GET_USER], &request.base, &reply);
+    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
+/* The API has no look-up of accounts by name; the list by prefix begins with the name itself. */
+int resolve_account_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__ListServiceAccountsRequest request = FORGE__V1__LIST_SERVICE_ACCOUNTS_REQUEST__INIT;
+    ProtobufCMessage *reply;
+    char *text = forge_arena_strdup(&cli->arena, id_or_name);
+    if (resolve_is_id(id_or_name)) {
+        *out_id = text;
+        return CLI_OK;
+    }
+    request.name_prefix = text;
+    request.page_size = 1;
+    int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_LIST_SERVICE_ACCOUNTS], &request.base, &reply);
     if (code != CLI_OK)
         return code;
-    *out_id = forge_arena_strdup(&cli->arena, ((const Forge__V1__Project *)reply)->id);
+    const Forge__V1__ListServiceAccountsResponse *list = (const Forge__V1__ListServiceAccountsResponse *)reply;
+    bool found = list->n_service_accounts == 1 && strcmp(list->service_accounts[0]->name, id_or_name) == 0;
+    *out_id = found ? forge_arena_strdup(&cli->arena, list->service_accounts[0]->id) : NULL;
     cli_free(reply);
-    return CLI_OK;
+    return found ? CLI_OK : cli_fail(CLI_STATUS + FORGE_NOT_FOUND, "NOT_FOUND: there is no service account \"%s\"", id_or_name);
 }
 
 static int take_selector(struct cli *cli, Forge__V1__GetPromptRequest *request)

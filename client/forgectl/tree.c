@@ -1,5 +1,5 @@
 /* The command tree: what help, parsing and the manual page are made of. */
-#include "cli.h"
+#include "tree.h"
 
 const struct cli_option cli_global_options[] = {
     {.name = "server", .value = "HOST[:PORT],...", .help = "server addresses (FORGE_SERVER, then the context, then localhost:7443)"},
@@ -13,22 +13,6 @@ const struct cli_option cli_global_options[] = {
      .help = "request id (UUID version 7) of a write that is repeated because its outcome is unknown"},
     {.name = "help", .letter = 'h', .help = "show help"},
     {.name = NULL}};
-
-#define PROJECT_OPTION                                                                                                                     \
-    {                                                                                                                                      \
-        .name = "project", .value = "ID|NAME", .help = "project (FORGE_PROJECT, then the context)"                                         \
-    }
-#define PAGE_OPTIONS                                                                                                                       \
-    {.name = "page-size", .value = "N", .help = "most rows, 1 to 1000 (50)"},                                                              \
-    {                                                                                                                                      \
-        .name = "page-token", .value = "TOKEN", .help = "go on where the page before has ended"                                            \
-    }
-#define SELECTOR_OPTIONS                                                                                                                   \
-    {.name = "version", .value = "N", .help = "this version instead of the current one"},                                                  \
-        {.name = "label", .value = "NAME", .help = "the version this label points at"},                                                    \
-    {                                                                                                                                      \
-        .name = "subject", .value = "TEXT", .help = "whom a label with several versions is resolved for, e.g. a user"                      \
-    }
 
 /* ---- credentials ---- */
 
@@ -93,153 +77,15 @@ static const char *const health_examples[] = {"forgectl health", "forgectl healt
 static const struct cli_option ping_options[] = {{.name = "count", .value = "N", .help = "how often (1)"}, {.name = NULL}};
 static const char *const ping_examples[] = {"forgectl ping --count 5", NULL};
 
-/* ---- organization, project, key ---- */
+/* ---- usage ---- */
 
-static const struct cli_option organization_create_options[] = {
-    {.name = "admin-email", .value = "EMAIL", .help = "e-mail of the first admin (required)"},
-    {.name = "admin-name", .value = "TEXT", .help = "name of the first admin"},
-    {.name = "password-stdin", .help = "read the admin's password from standard input instead of asking"},
-    {.name = "slug", .value = "SLUG", .help = "short name (made from the name)"},
-    {.name = "description", .value = "TEXT", .help = "what it is"},
+static const struct cli_option usage_options[] = {
+    {.name = "from", .value = "DATE", .help = "first day, YYYY-MM-DD in UTC (29 days before the last)"},
+    {.name = "to", .value = "DATE", .help = "last day, included (today)"},
+    {.name = "project", .value = "ID|NAME", .help = "only this project (the whole organization)"},
+    {.name = "by-project", .help = "a row per project"},
     {.name = NULL}};
-static const char *const organization_create_examples[] = {
-    "FORGE_OPERATOR_TOKEN=$(forged bootstrap token) forgectl organization create Acme --admin-email ada@acme.example", NULL};
-static const char *const organization_get_examples[] = {"forgectl organization get", NULL};
-static const struct cli_command organization_commands[] = {
-    {.name = "create",
-     .summary = "Create an organization and its first admin",
-     .arguments = "<name>",
-     .arguments_min = 1,
-     .arguments_max = 1,
-     .description = "Needs an operator token: FORGE_OPERATOR_TOKEN or --token.",
-     .options = organization_create_options,
-     .examples = organization_create_examples,
-     .run = command_organization_create},
-    {.name = "get", .summary = "Show the caller's organization", .examples = organization_get_examples, .run = command_organization_get},
-    {.name = NULL}};
-
-static const struct cli_option project_create_options[] = {{.name = "description", .value = "TEXT", .help = "what it is for"},
-                                                           {.name = NULL}};
-static const char *const project_create_examples[] = {"forgectl project create checkout --description 'The shop'", NULL};
-static const char *const project_get_examples[] = {"forgectl project get checkout", NULL};
-static const struct cli_option project_list_options[] = {
-    {.name = "prefix", .value = "TEXT", .help = "only names that begin so"}, PAGE_OPTIONS, {.name = NULL}};
-static const char *const project_list_examples[] = {"forgectl project list", "forgectl project list --prefix check -o name", NULL};
-static const struct cli_command project_commands[] = {{.name = "create",
-                                                       .summary = "Create a project",
-                                                       .arguments = "<name>",
-                                                       .arguments_min = 1,
-                                                       .arguments_max = 1,
-                                                       .options = project_create_options,
-                                                       .examples = project_create_examples,
-                                                       .run = command_project_create},
-                                                      {.name = "list",
-                                                       .summary = "List projects",
-                                                       .options = project_list_options,
-                                                       .examples = project_list_examples,
-                                                       .run = command_project_list},
-                                                      {.name = "get",
-                                                       .summary = "Show a project",
-                                                       .arguments = "<id or name>",
-                                                       .arguments_min = 1,
-                                                       .arguments_max = 1,
-                                                       .examples = project_get_examples,
-                                                       .run = command_project_get},
-                                                      {.name = NULL}};
-
-static const struct cli_option key_create_options[] = {
-    {.name = "scope", .value = "SCOPE", .help = "read, write, admin or ingest (read)", .is_repeated = true},
-    {.name = "expires-days", .value = "N", .help = "days until it expires (never)"},
-    {.name = "project", .value = "ID|NAME", .help = "bind it to one project (all projects)"},
-    {.name = NULL}};
-static const char *const key_create_examples[] = {"forgectl key create ci --scope write --project checkout --expires-days 90",
-                                                  "FORGE_TOKEN=$(forgectl key create review-service -o name)", NULL};
-static const char *const key_revoke_examples[] = {"forgectl key revoke 0190163d-8694-739b-aea5-966c26f8ad91", NULL};
-static const struct cli_command key_commands[] = {{.name = "create",
-                                                   .summary = "Create an API key and show its token, this once",
-                                                   .arguments = "<name>",
-                                                   .arguments_min = 1,
-                                                   .arguments_max = 1,
-                                                   .description = "With -o name the token alone is printed.",
-                                                   .options = key_create_options,
-                                                   .examples = key_create_examples,
-                                                   .run = command_key_create},
-                                                  {.name = "revoke",
-                                                   .summary = "Revoke an API key for ever",
-                                                   .arguments = "<id>",
-                                                   .arguments_min = 1,
-                                                   .arguments_max = 1,
-                                                   .examples = key_revoke_examples,
-                                                   .run = command_key_revoke},
-                                                  {.name = NULL}};
-
-/* ---- prompt ---- */
-
-static const struct cli_option prompt_create_options[] = {
-    {.name = "file", .letter = 'f', .value = "PATH", .help = "file with the text (- = standard input)"},
-    {.name = "content", .value = "TEXT", .help = "the text itself"},
-    {.name = "system-file", .value = "PATH", .help = "file with the system prompt"},
-    {.name = "system", .value = "TEXT", .help = "the system prompt itself"},
-    {.name = "description", .value = "TEXT", .help = "what it is for"},
-    {.name = "message", .letter = 'm', .value = "TEXT", .help = "why version 1 is made"},
-    {.name = "tag", .value = "NAME", .help = "an existing tag", .is_repeated = true},
-    PROJECT_OPTION,
-    {.name = NULL}};
-static const char *const prompt_create_examples[] = {"forgectl prompt create code-review --file review.txt --project checkout",
-                                                     "forgectl prompt create greeting --content 'Hello {{name}}'", NULL};
-static const struct cli_option prompt_get_options[] = {SELECTOR_OPTIONS, PROJECT_OPTION, {.name = NULL}};
-static const char *const prompt_get_examples[] = {"forgectl prompt get code-review", "forgectl prompt get code-review --version 3 -o yaml",
-                                                  NULL};
-static const struct cli_option prompt_list_options[] = {
-    {.name = "prefix", .value = "TEXT", .help = "only names that begin so"},
-    {.name = "query", .value = "TEXT", .help = "only prompts that hold all these words"},
-    {.name = "tag", .value = "NAME", .help = "only prompts that have this tag", .is_repeated = true},
-    PAGE_OPTIONS,
-    PROJECT_OPTION,
-    {.name = NULL}};
-static const char *const prompt_list_examples[] = {"forgectl prompt list", "forgectl prompt list --query 'review security' -o name", NULL};
-static const struct cli_option prompt_render_options[] = {
-    {.name = "var",
-     .value = "NAME=VALUE",
-     .help = "value of a variable; NAME=@FILE reads it from a file (- = standard input)",
-     .is_repeated = true},
-    SELECTOR_OPTIONS,
-    PROJECT_OPTION,
-    {.name = NULL}};
-static const char *const prompt_render_examples[] = {"forgectl prompt render code-review --var language=C --var diff=@change.diff",
-                                                     "git diff | forgectl prompt render code-review --var language=C --var diff=@-", NULL};
-static const struct cli_command prompt_commands[] = {
-    {.name = "create",
-     .summary = "Create a prompt and its version 1",
-     .arguments = "<name>",
-     .arguments_min = 1,
-     .arguments_max = 1,
-     .description = "Text may hold placeholders such as {{language}}; each is declared as a variable.",
-     .options = prompt_create_options,
-     .examples = prompt_create_examples,
-     .run = command_prompt_create},
-    {.name = "get",
-     .summary = "Show a prompt as one of its versions",
-     .arguments = "<id or name>",
-     .arguments_min = 1,
-     .arguments_max = 1,
-     .options = prompt_get_options,
-     .examples = prompt_get_examples,
-     .run = command_prompt_get},
-    {.name = "list",
-     .summary = "List the prompts of a project",
-     .options = prompt_list_options,
-     .examples = prompt_list_examples,
-     .run = command_prompt_list},
-    {.name = "render",
-     .summary = "Show a prompt with its variables filled in",
-     .arguments = "<id or name>",
-     .arguments_min = 1,
-     .arguments_max = 1,
-     .options = prompt_render_options,
-     .examples = prompt_render_examples,
-     .run = command_prompt_render},
-    {.name = NULL}};
+static const char *const usage_examples[] = {"forgectl usage", "forgectl usage --from 2026-11-01 --to 2026-11-30 --by-project", NULL};
 
 /* ---- manifests ---- */
 
@@ -290,10 +136,20 @@ static const struct cli_command root_commands[] = {
      .run = command_logout},
     {.name = "whoami", .summary = "Show whose credential is used and what it may do", .examples = whoami_examples, .run = command_whoami},
     {.name = "context", .summary = "Servers and credentials kept on this machine", .commands = context_commands},
-    {.name = "prompt", .summary = "Prompts and their versions", .commands = prompt_commands},
-    {.name = "project", .summary = "Projects of the organization", .commands = project_commands},
-    {.name = "organization", .summary = "Organizations", .commands = organization_commands},
-    {.name = "key", .summary = "API keys", .commands = key_commands},
+    {.name = "prompt", .summary = "Prompts and their versions", .commands = tree_prompt},
+    {.name = "tag", .summary = "Tags of prompts", .commands = tree_tag},
+    {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
+    {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
+    {.name = "organization", .summary = "Organizations", .commands = tree_organization},
+    {.name = "user", .summary = "People of the organization", .commands = tree_user},
+    {.name = "key", .summary = "API keys", .commands = tree_key},
+    {.name = "service-account", .summary = "Identities of programs", .commands = tree_service_account},
+    {.name = "audit", .summary = "The log of administrative changes", .commands = tree_audit},
+    {.name = "usage",
+     .summary = "Show daily usage and the quotas",
+     .options = usage_options,
+     .examples = usage_examples,
+     .run = command_usage},
     {.name = "apply",
      .summary = "Make what manifests describe: create what is missing, update what differs",
      .description =

@@ -23,7 +23,7 @@ static void test_forgectl_alone_shows_its_commands(void **state)
     assert_int_equal(output.exit_code, 2);
     assert_string_equal(output.out, "");
     assert_non_null(strstr(output.err, "Usage\n  forgectl <command>\n"));
-    assert_non_null(strstr(output.err, "\n  prompt        Prompts and their versions\n"));
+    assert_non_null(strstr(output.err, "\n  prompt           Prompts and their versions\n"));
     child_output_done(&output);
 }
 
@@ -98,8 +98,7 @@ static void test_forgectl_names_what_is_wrong(void **state)
         {"forgectl call GetPromt", "forgectl: unknown method \"GetPromt\"; did you mean GetPrompt?\n"},
         {"forgectl call Ping -d '{\"payloat\": \"\"}'", "forgectl: the data is no forge.v1.PingRequest: payloat: PingRequest has no such "
                                                         "field\n  payloat: PingRequest has no such field\n"},
-        {"forgectl key create ci --scope root",
-         "forgectl: --scope must be read, write, admin or ingest, each at most once, not \"root\"\n"},
+        {"forgectl key create ci --scope root", "forgectl: --scope must be one of read, write, admin, ingest, not \"root\"\n"},
         {"forgectl prompt render a --var novalue --project p", "forgectl: --var must be name=value or name=@file, not \"novalue\"\n"},
         {"forgectl prompt get a --version 1 --label b", "forgectl: --version and --label exclude each other\n"},
         {"forgectl prompt list", "forgectl: which project? --project, FORGE_PROJECT, or forgectl context set <name> --project\n"},

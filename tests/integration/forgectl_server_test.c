@@ -140,7 +140,8 @@ static void test_organization_create(void **state)
                   "Slug         acme-gmbh\n"
                   "Name         Acme GmbH\n"
                   "Description  makes everything\n"
-                  "Created      <time>\n",
+                  "Created      <time>\n"
+                  "Etag         1\n",
                   "",
                   "printf 'a long enough password\\n' | FORGE_OPERATOR_TOKEN=%s forgectl organization create 'Acme GmbH' "
                   "--admin-email ada@acme.example --description 'makes everything' --password-stdin",

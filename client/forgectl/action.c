@@ -1,0 +1,335 @@
+/* Commands that are one call. The request is built as proto3 JSON from the arguments and options that name a field, so that enums, times,
+ * masks and wrappers are read as `forgectl call` reads them; the reply is printed by the columns of the action. */
+#include "resolve.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32 };
+
+static const struct forge_method *method_of(const struct cli *cli)
+{
+    return &forge_methods[cli->command->action->method];
+}
+
+/* ---- values ---- */
+
+static int take_number(const char *what, const char *text, const struct cli_option *option, json_t **out)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || *end || errno)
+        return cli_fail(CLI_USAGE, "%s must be a whole number, not \"%s\"", what, text);
+    if (option && option->most && (number < option->least || number > option->most))
+        return cli_fail(CLI_USAGE, "%s must be a number from %ld to %ld, not \"%s\"", what, option->least, option->most, text);
+    *out = json_integer(number);
+    return CLI_OK;
+}
+
+/* The enum's value whose name ends in the text: "admin" is ROLE_ADMIN. The choices are named when there is none. */
+static int take_enum(struct cli *cli, const char *what, const char *field_name, const char *text, json_t **out)
+{
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(method_of(cli)->input, field_name);
+    const ProtobufCEnumDescriptor *type = field->descriptor;
+    const char *zero = type->values[0].name, *choices = "";
+    size_t prefix = (size_t)(strstr(zero, "UNSPECIFIED") - zero), length = strlen(text);
+    for (unsigned i = 0; i < type->n_values; i++) {
+        const char *name = type->values[i].name + prefix;
+        if (type->values[i].value == 0)
+            continue;
+        if (strlen(name) == length && strcasecmp(name, text) == 0) {
+            *out = json_string(type->values[i].name);
+            return CLI_OK;
+        }
+        choices = forge_arena_printf(&cli->arena, "%s%s%s", choices, *choices ? ", " : "", name);
+    }
+    char *lower = forge_arena_strdup(&cli->arena, choices);
+    for (char *c = lower; c && *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return cli_fail(CLI_USAGE, "%s must be one of %s, not \"%s\"", what, lower ? lower : "", text);
+}
+
+static int take_days(const char *what, const char *text, json_t **out)
+{
+    char *end, formatted[NUMBER_SIZE];
+    long days = strtol(text, &end, 10);
+    if (end == text || *end || days < 1 || days > DAYS_MAX)
+        return cli_fail(CLI_USAGE, "%s must be a number of days from 1 to %d, not \"%s\"", what, DAYS_MAX, text);
+    time_t when = time(NULL) + (time_t)days * SECONDS_PER_DAY;
+    struct tm parts;
+    strftime(formatted, sizeof formatted, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&when, &parts));
+    *out = json_string(formatted);
+    return CLI_OK;
+}
+
+static int take_text(const char *text, json_t **out)
+{
+    *out = text ? json_string(text) : NULL;
+    return *out ? CLI_OK : cli_fail(text ? CLI_USAGE : CLI_FAILED, "the text is not UTF-8");
+}
+
+static int take_file(struct cli *cli, const char *path, json_t **out)
+{
+    size_t size;
+    const char *text = cli_read_file(cli, path, &size);
+    return text ? take_text(text, out) : CLI_FAILED;
+}
+
+static int take_password(struct cli *cli, json_t **out)
+{
+    char *password = cli_read_password(cli, "Password");
+    if (!password)
+        return CLI_FAILED;
+    int code = take_text(password, out);
+    explicit_bzero(password, strlen(password));
+    return code;
+}
+
+/* Ids of things that people call by name. */
+static int take_id(struct cli *cli, enum cli_take take, const char *text, json_t **out)
+{
+    char *id = NULL;
+    int code = take == CLI_TAKE_PROJECT  ? resolve_project_text(cli, text, &id)
+               : take == CLI_TAKE_PROMPT ? resolve_prompt_id(cli, text, &id)
+               : take == CLI_TAKE_USER   ? resolve_user_id(cli, text, &id)
+                                         : resolve_account_id(cli, text, &id);
+    return code == CLI_OK ? take_text(id, out) : code;
+}
+
+/* option: NULL for an argument. */
+static int take_value(struct cli *cli, enum cli_take take, const char *what, const char *field, const char *text,
+                      const struct cli_option *option, json_t **out)
+{
+    switch (take) {
+    case CLI_TAKE_TEXT:
+        return take_text(text, out);
+    case CLI_TAKE_FILE:
+        return take_file(cli, text, out);
+    case CLI_TAKE_NUMBER:
+        return take_number(what, text, option, out);
+    case CLI_TAKE_TRUE:
+        *out = json_true();
+        return CLI_OK;
+    case CLI_TAKE_FALSE:
+        *out = json_false();
+        return CLI_OK;
+    case CLI_TAKE_SWITCH:
+        if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+            return cli_fail(CLI_USAGE, "%s must be true or false, not \"%s\"", what, text);
+        *out = json_boolean(text[0] == 't');
+        return CLI_OK;
+    case CLI_TAKE_ENUM:
+        return take_enum(cli, what, field, text, out);
+    case CLI_TAKE_DAYS:
+        return take_days(what, text, out);
+    case CLI_TAKE_PASSWORD:
+        return take_password(cli, out);
+    case CLI_TAKE_PROJECT:
+    case CLI_TAKE_PROMPT:
+    case CLI_TAKE_USER:
+    case CLI_TAKE_ACCOUNT:
+        return take_id(cli, take, text, out);
+    }
+    return CLI_FAILED;
+}
+
+/* ---- the request ---- */
+
+static int set(json_t *request, const char *field, json_t *value, bool appends)
+{
+    json_t *list = json_object_get(request, field);
+    if (!appends && list) {
+        json_decref(value);
+        return cli_fail(CLI_USAGE, "%s is given twice, in two ways", field);
+    }
+    if (appends && !list)
+        json_object_set_new(request, field, list = json_array());
+    return (appends ? json_array_append_new(list, value) : json_object_set_new(request, field, value)) == 0
+               ? CLI_OK
+               : cli_fail(CLI_FAILED, "no memory for the request");
+}
+
+static int set_option(struct cli *cli, json_t *request, const struct cli_option *option, const char *text)
+{
+    json_t *value = NULL;
+    const char *what = forge_arena_printf(&cli->arena, "--%s", option->name);
+    int code = take_value(cli, option->take, what, option->field, text, option, &value);
+    return code == CLI_OK ? set(request, option->field, value, option->is_repeated) : code;
+}
+
+static int set_options(struct cli *cli, json_t *request, char **mask)
+{
+    int code = CLI_OK;
+    for (size_t i = 0; i < cli->given_count && code == CLI_OK; i++) {
+        const struct cli_option *option = cli->given[i].option;
+        if (!option->field)
+            continue;
+        code = set_option(cli, request, option, cli->given[i].value);
+        if (strcmp(option->field, "etag") != 0)
+            *mask = forge_arena_printf(&cli->arena, "%s%s%s", *mask, **mask ? "," : "", option->field);
+    }
+    for (const struct cli_option *option = cli->command->options; option && option->name && code == CLI_OK; option++)
+        if (option->otherwise && !json_object_get(request, option->field))
+            code = set_option(cli, request, option, option->otherwise);
+    return code;
+}
+
+static int set_arguments(struct cli *cli, json_t *request)
+{
+    const struct cli_action *action = cli->command->action;
+    int code = CLI_OK;
+    for (size_t i = 0; i < cli->positional_count && i < 2 && action->argument_fields[i] && code == CLI_OK; i++) {
+        const char *text = cli->positionals[i], *field = action->argument_fields[i];
+        enum cli_take take = action->argument_takes[i];
+        json_t *value = NULL;
+        code = take_value(cli, take, field, field, text, NULL, &value);
+        if (code == CLI_OK)
+            code = set(request, field, value, false);
+    }
+    return code;
+}
+
+static int set_rest(struct cli *cli, json_t *request, const char *mask)
+{
+    const struct cli_action *action = cli->command->action;
+    json_t *value = NULL;
+    char *project_id;
+    int code = CLI_OK;
+    if (action->is_update && !*mask)
+        return cli_fail(CLI_USAGE, "nothing to change is given; see %s --help", cli->path);
+    if (action->is_update)
+        json_object_set_new(request, "update_mask", json_string(mask));
+    if (action->fixed_true)
+        json_object_set_new(request, action->fixed_true, json_true());
+    if (action->needs_project) {
+        code = resolve_project_id(cli, &project_id);
+        if (code == CLI_OK)
+            json_object_set_new(request, "project_id", json_string(project_id));
+    }
+    if (code == CLI_OK && action->password) {
+        code = take_password(cli, &value);
+        if (code == CLI_OK)
+            code = set(request, action->password, value, false);
+    }
+    return code;
+}
+
+/* Before anything is deleted: the name again where much hangs on it, else yes or no. */
+static int confirm(struct cli *cli, json_t *request)
+{
+    const struct cli_action *action = cli->command->action;
+    const char *what = cli->positional_count ? cli->positionals[0] : "";
+    if (!action->deletes || (action->confirm ? json_object_get(request, action->confirm) != NULL : cli_option(cli, "yes") != NULL))
+        return CLI_OK;
+    const char *question = action->confirm
+                               ? forge_arena_printf(&cli->arena, "This deletes the %s with everything in it. Its name: ", action->deletes)
+                               : forge_arena_printf(&cli->arena, "Delete %s %s? [y/N] ", action->deletes, what);
+    char *answer = cli_ask(cli, question);
+    if (!answer)
+        return action->confirm ? cli_fail(CLI_USAGE, "--confirm NAME is needed where nobody can be asked")
+                               : cli_fail(CLI_USAGE, "--yes is needed where nobody can be asked");
+    if (action->confirm)
+        return set(request, action->confirm, json_string(answer), false);
+    return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0 ? CLI_OK : cli_fail(CLI_FAILED, "not deleted");
+}
+
+static const char *password_field(const struct cli *cli)
+{
+    return cli->command->action->password ? cli->command->action->password : "password";
+}
+
+/* Jansson frees without cleansing. */
+static void wipe(json_t *secret)
+{
+    if (json_is_string(secret))
+        explicit_bzero((char *)(uintptr_t)json_string_value(secret), json_string_length(secret));
+}
+
+static void wipe_request(const struct cli *cli, const ProtobufCMessage *request)
+{
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(request->descriptor, password_field(cli));
+    char *password = field ? *(char *const *)((const char *)request + field->offset) : NULL;
+    if (password && *password)
+        explicit_bzero(password, strlen(password));
+}
+
+static int request_make(struct cli *cli, ProtobufCMessage **out)
+{
+    json_t *request = json_object();
+    struct forge_error error = {0};
+    char *mask = forge_arena_strdup(&cli->arena, "");
+    int code = set_options(cli, request, &mask);
+    if (code == CLI_OK)
+        code = set_arguments(cli, request);
+    if (code == CLI_OK)
+        code = set_rest(cli, request, mask);
+    if (code == CLI_OK)
+        code = confirm(cli, request);
+    char *text = code == CLI_OK ? json_dumps(request, JSON_COMPACT) : NULL;
+    if (text && forge_json_to_message(text, strlen(text), method_of(cli)->input, &cli->arena, out, &error) != FORGE_OK) {
+        code = cli_fail(CLI_USAGE, "%s", error.message);
+        for (const struct forge_violation *violation = error.violations; violation; violation = violation->next)
+            fprintf(stderr, "  %s: %s\n", violation->field, violation->description);
+    }
+    if (text)
+        explicit_bzero(text, strlen(text)); /* it may hold a password */
+    free(text);
+    wipe(json_object_get(request, password_field(cli)));
+    json_decref(request);
+    return code;
+}
+
+/* ---- the reply ---- */
+
+static int reply_print(struct cli *cli, const ProtobufCMessage *reply)
+{
+    const struct cli_action *action = cli->command->action;
+    const char *argument = cli->positional_count ? cli->positionals[0] : action->deletes;
+    if (!action->columns) { /* a deletion: there is nothing to show but that it is done */
+        if (cli->format == CLI_FORMAT_JSON || cli->format == CLI_FORMAT_YAML)
+            return output_message(cli, reply);
+        if (cli->format == CLI_FORMAT_NAME)
+            printf("%s\n", argument);
+        else
+            printf("Deleted %s\n", argument);
+        return CLI_OK;
+    }
+    if (!action->list)
+        return output_resource(cli, reply, action->columns, action->name);
+    int code = output_list(cli, reply, action->list, action->columns, action->name);
+    resolve_next_page(cli, output_field_text(cli, reply, "next_page_token"));
+    return code;
+}
+
+static int connect_as_operator(struct cli *cli)
+{
+    const char *token = cli_setting(cli, "token", "FORGE_OPERATOR_TOKEN", NULL);
+    if (!token)
+        return cli_fail(CLI_USAGE, "an operator token is needed: FORGE_OPERATOR_TOKEN or --token (forged bootstrap token makes one)");
+    return cli_connect_as(cli, token);
+}
+
+int command_action(struct cli *cli)
+{
+    const struct cli_action *action = cli->command->action;
+    ProtobufCMessage *request, *reply;
+    int code = action->needs_operator ? connect_as_operator(cli) : CLI_OK;
+    if (code == CLI_OK)
+        code = request_make(cli, &request);
+    if (code == CLI_OK) {
+        code = cli_call(cli, method_of(cli), request, &reply);
+        wipe_request(cli, request);
+    }
+    if (code != CLI_OK)
+        return code;
+    code = reply_print(cli, reply);
+    if (code == CLI_OK && action->after && cli->format == CLI_FORMAT_TABLE)
+        action->after(cli, reply);
+    cli_free(reply);
+    return code;
+}

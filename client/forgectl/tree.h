@@ -1,0 +1,41 @@
+/* Options that several groups of the command tree share. */
+#ifndef FORGECTL_TREE_H
+#define FORGECTL_TREE_H
+
+#include "output.h"
+
+#define PROJECT_OPTION                                                                                                                     \
+    {                                                                                                                                      \
+        .name = "project", .value = "ID|NAME", .help = "project (FORGE_PROJECT, then the context)"                                         \
+    }
+#define PAGE_OPTIONS                                                                                                                       \
+    {.name = "page-size",                                                                                                                  \
+     .value = "N",                                                                                                                         \
+     .help = "most rows, 1 to 1000 (50)",                                                                                                  \
+     .field = "page_size",                                                                                                                 \
+     .take = CLI_TAKE_NUMBER,                                                                                                              \
+     .least = 1,                                                                                                                           \
+     .most = 1000},                                                                                                                        \
+    {                                                                                                                                      \
+        .name = "page-token", .value = "TOKEN", .help = "go on where the page before has ended", .field = "page_token"                     \
+    }
+#define SELECTOR_OPTIONS                                                                                                                   \
+    {.name = "version", .value = "N", .help = "this version instead of the current one"},                                                  \
+        {.name = "label", .value = "NAME", .help = "the version this label points at"},                                                    \
+    {                                                                                                                                      \
+        .name = "subject", .value = "TEXT", .help = "whom a label with several versions is resolved for, e.g. a user"                      \
+    }
+#define ETAG_OPTION                                                                                                                        \
+    {                                                                                                                                      \
+        .name = "etag", .value = "ETAG", .help = "only if it is still what was read with this etag", .field = "etag"                       \
+    }
+#define YES_OPTION                                                                                                                         \
+    {                                                                                                                                      \
+        .name = "yes", .letter = 'y', .help = "do not ask"                                                                                 \
+    }
+#define DESCRIPTION_OPTION                                                                                                                 \
+    {                                                                                                                                      \
+        .name = "description", .value = "TEXT", .help = "what it is for", .field = "description"                                           \
+    }
+
+#endif

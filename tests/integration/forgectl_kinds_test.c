@@ -1,0 +1,206 @@
+/* forgectl's commands for every kind of thing, against a real forged: what people see as table, JSON, YAML and names, and what is changed.
+ */
+#include "forgectl_test_support.h"
+
+#include "support/world.h"
+
+#include <pty.h>
+#include <sys/wait.h>
+
+static struct world world;
+
+static int set_up(void **state)
+{
+    world_open(&world, NULL);
+    forgectl_make_home();
+    forgectl_set("LC_ALL", "C.UTF-8");
+    forgectl_set("FORGE_SERVER", world_address(&world, 0));
+    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(world.files), "ca.pem"));
+    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+    forgectl_set("FORGE_OPERATOR_TOKEN", world.operator_token);
+    forgectl_set("FORGE_PROJECT", world.home.project_id);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    forgectl_remove_home();
+    world_close(&world);
+    return 0;
+}
+
+/* ---- user ---- */
+
+static void test_users(void **state)
+{
+    expect_output(0,
+                  "Id            <id>\n"
+                  "E-mail        grace@home.example\n"
+                  "Name          Grace\n"
+                  "Role          developer\n"
+                  "Disabled      no\n"
+                  "Created       <time>\n"
+                  "Password set  <time>\n"
+                  "Etag          1\n",
+                  "", "echo 'first password' | forgectl user create Grace@home.example --role developer --name Grace");
+    expect_output(67, "",
+                  "forgectl: INVALID_ARGUMENT: role: must be ROLE_VIEWER, ROLE_DEVELOPER or ROLE_ADMIN\n  role: must be ROLE_VIEWER, "
+                  "ROLE_DEVELOPER or ROLE_ADMIN\n",
+                  "echo 'first password' | forgectl user create x@home.example");
+    expect_output(70, "", NULL, "echo 'first password' | forgectl user create grace@home.example --role viewer");
+    expect_output(0, "grace@home.example\n", "", "forgectl user list --prefix grace -o name");
+    expect_output(0,
+                  "E-MAIL              NAME   ROLE       DISABLED  LAST LOGIN  ID\n"
+                  "grace@home.example  Grace  developer  no                    <id>\n",
+                  "", "forgectl user list --role developer");
+    expect_output(0,
+                  "{\n  \"id\": \"<id>\",\n  \"organization_id\": \"<id>\",\n  \"email\": \"grace@home.example\",\n"
+                  "  \"display_name\": \"Grace\",\n  \"role\": \"ROLE_DEVELOPER\",\n  \"create_time\": \"<time>\",\n"
+                  "  \"password_change_time\": \"<time>\",\n  \"etag\": \"1\"\n}\n",
+                  "", "forgectl user get grace@home.example -o json");
+    expect_output(0, "role: ROLE_VIEWER\n", "", "forgectl user update grace@home.example --role viewer --etag 1 -o yaml | grep role");
+    expect_output(74, "", NULL, "forgectl user update grace@home.example --role admin --etag 1");
+    expect_output(0, "Disabled      yes\n", "", "forgectl user update grace@home.example --disabled true | grep Disabled");
+    expect_output(0, "", "", "forgectl user list --disabled false --prefix grace -o name");
+    expect_output(0, NULL, "", "echo 'second password' | forgectl user update grace@home.example --password --disabled false");
+    expect_output(0, "grace@home.example\n", NULL,
+                  "echo 'second password' | forgectl login grace@home.example --context grace >/dev/null && FORGE_TOKEN= forgectl whoami "
+                  "--context grace -o name");
+    expect_output(0, "", "The password is changed; your other sessions have ended.\n",
+                  "printf 'second password\\nthird password\\n' | FORGE_TOKEN= forgectl user password --context grace");
+    expect_output(71, "", NULL, "printf 'second password\\nother password\\n' | FORGE_TOKEN= forgectl user password --context grace");
+    expect_output(2, "", "forgectl: --yes is needed where nobody can be asked\n", "forgectl user delete grace@home.example </dev/null");
+    expect_output(0, "Deleted grace@home.example\n", "", "forgectl user delete grace@home.example --yes");
+    expect_output(69, "", NULL, "forgectl user get grace@home.example");
+    expect_output(73, "", NULL, "forgectl user delete %s --yes", world.home.email); /* the last admin */
+}
+
+/* On a terminal forgectl asks, and takes anything but yes for no. */
+static void test_deletion_asks_on_a_terminal(void **state)
+{
+    static const char *const answers[] = {"n\n", "yes\n"};
+    expect_output(0, NULL, "", "forgectl prompt create asked --content x");
+    for (int i = 0; i < 2; i++) {
+        int terminal, status;
+        char seen[1024] = "";
+        size_t length = 0;
+        pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+        assert_true(child >= 0);
+        if (!child) {
+            for (char **variable = forgectl_environment; *variable; variable++)
+                putenv(*variable);
+            char program[512];
+            snprintf(program, sizeof program, "%s/bin/forgectl", getenv("FORGE_BINARY_DIR"));
+            execl(program, "forgectl", "prompt", "delete", "asked", (char *)NULL);
+            _exit(127);
+        }
+        ssize_t got;
+        bool answered = false;
+        while (length < sizeof seen - 1 && (got = read(terminal, seen + length, sizeof seen - 1 - length)) > 0) {
+            length += (size_t)got;
+            seen[length] = '\0';
+            if (!answered && strstr(seen, "Delete prompt asked? [y/N] "))
+                answered = write(terminal, answers[i], strlen(answers[i])) > 0;
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        close(terminal);
+        assert_true(answered);
+        assert_int_equal(WEXITSTATUS(status), i == 0 ? 1 : 0);
+        assert_non_null(strstr(seen, i == 0 ? "not deleted" : "Deleted asked"));
+    }
+    expect_output(69, "", NULL, "forgectl prompt get asked");
+}
+
+/* ---- key ---- */
+
+static void test_key_lists(void **state)
+{
+    expect_output(
+        0, "NAME              SCOPES\nkey of the tests  ingest\nkey of the tests  admin\nkey of the tests  write\nkey of the tests  read\n",
+        "", "forgectl key list | cut -c1-24 | sed 's/ *$//'");
+    expect_output(0, "<id>\n", "", "forgectl key list --page-size 1 -o name 2>/dev/null");
+    expect_output(2, "", "forgectl: --expires-days must be a number of days from 1 to 36500, not \"0\"\n",
+                  "forgectl key create x --expires-days 0");
+}
+
+/* ---- organization ---- */
+
+static void test_organizations(void **state)
+{
+    expect_output(0, "Created      <time>\nUpdated      <time>\nEtag         2\n", "",
+                  "forgectl organization update --description 'Our home' | tail -3");
+    expect_output(2, "", "forgectl: nothing to change is given; see forgectl organization update --help\n", "forgectl organization update");
+    expect_output(0, "organization-foreign\norganization-home\n", "", "forgectl organization list -o name");
+    expect_output(2, "", "forgectl: an operator token is needed: FORGE_OPERATOR_TOKEN or --token (forged bootstrap token makes one)\n",
+                  "FORGE_OPERATOR_TOKEN= forgectl organization list");
+    expect_output(2, "", "forgectl: --confirm NAME is needed where nobody can be asked\n", "forgectl organization delete </dev/null");
+    expect_output(73, "", NULL, "forgectl organization delete --confirm 'another name'");
+    expect_output(0, "Deleted organization\n", "", "FORGE_TOKEN=%s forgectl organization delete --confirm 'Organization foreign'",
+                  world.foreign.admin_key);
+    expect_output(80, "", NULL, "FORGE_TOKEN=%s forgectl organization get", world.foreign.admin_key);
+    expect_output(0, "organization-home\n", "", "forgectl organization list -o name");
+    expect_output(0, "organization-foreign\norganization-home\n", "", "forgectl organization list --deleted -o name");
+}
+
+/* ---- project ---- */
+
+static void test_projects_change(void **state)
+{
+    expect_output(0, NULL, "", "forgectl project create shop --description 'What we sell'");
+    expect_output(0, "name: store\ndescription: ''\n", "",
+                  "forgectl project update shop --name store --description '' -o yaml | grep -e name -e nothing; echo \"description: ''\"");
+    expect_output(0, "Prompts          0\nVersions         0\nExecutions       0\n", "", "forgectl project summary store | head -3");
+    expect_output(73, "", NULL, "forgectl project delete store --confirm shop");
+    expect_output(0, "Deleted store\n", "", "forgectl project delete store --confirm store");
+    expect_output(69, "", NULL, "forgectl project get store");
+}
+
+/* ---- prompt ---- */
+
+static void test_prompts_change(void **state)
+{
+    expect_output(0, NULL, "", "printf 'one\\ntwo\\n' | forgectl prompt create moving --file -");
+    expect_output(0,
+                  "Id               <id>\n"
+                  "Name             moving\n"
+                  "Description      moves\n"
+                  "Current version  1\n"
+                  "Latest version   1\n"
+                  "Updated          <time>\n"
+                  "Etag             2\n",
+                  "", "forgectl prompt update moving --description moves");
+    expect_output(0, "2\n", "", "printf 'one\\n2\\n' | forgectl prompt add-version moving --file - -m 'a number' -o name");
+    expect_output(0, "Existing  yes\n", "", "printf 'one\\n2\\n' | forgectl prompt add-version moving --file - | grep Existing");
+    expect_output(74, "", NULL, "forgectl prompt add-version moving --content x --make-current --expected-current 2");
+    expect_output(2, "", "forgectl: content is given twice, in two ways\n",
+                  "forgectl prompt add-version moving --content x --file - </dev/null");
+    expect_output(0, "VERSION CURRENT\n2 no\n1 yes\n", "", "forgectl prompt versions moving | awk '{print $1, $2}'");
+    expect_output(0, "2\n1\n", "", "forgectl prompt versions moving -o name");
+    expect_output(0,
+                  "--- content (version 1)\n"
+                  "+++ content (version 2)\n"
+                  "@@ -1,2 +1,2 @@\n"
+                  " one\n"
+                  "-two\n"
+                  "+2\n",
+                  "", "forgectl prompt diff moving 1 2");
+    expect_output(0, "content\n", "", "forgectl prompt diff moving 2 1 -o name");
+    expect_output(0, "Versions 2 and 2 are the same.\n", "", "forgectl prompt diff moving 2 2");
+    expect_output(2, "", "forgectl: a version is a number from 1, not \"x\"\n", "forgectl prompt diff moving x");
+    expect_output(0, "2\n", "", "forgectl prompt set-current moving 2 --expected 1 -o name");
+    expect_output(74, "", NULL, "forgectl prompt set-current moving 2 --expected 1");
+    expect_output(69, "", NULL, "forgectl prompt set-current moving 9");
+    expect_output(0, "1\n", "", "forgectl prompt rollback moving -m 'too terse' -o name");
+    expect_output(0, "Deleted moving\n", "", "forgectl prompt delete moving --yes");
+    expect_output(69, "", NULL, "forgectl prompt get moving");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_users),          cmocka_unit_test(test_deletion_asks_on_a_terminal),
+        cmocka_unit_test(test_key_lists),      cmocka_unit_test(test_projects_change),
+        cmocka_unit_test(test_prompts_change), cmocka_unit_test(test_organizations),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -71,6 +71,19 @@ void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *typ
     return message;
 }
 
+forge_code reply_run_found(struct rpc_call *call, struct db_stmt *statement, const char *noun, const char *id, struct db_row *out_row)
+{
+    struct db_row row;
+    bool found;
+    forge_code rc = db_run_optional(statement, &row, &found, &call->error);
+    if (rc != FORGE_OK)
+        return rc;
+    if (!found)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "%s %s not found", noun, id);
+    *out_row = row;
+    return FORGE_OK;
+}
+
 bool reply_violates(const struct rpc_call *call, const char *constraint)
 {
     const char *failed = db_session_failed_constraint(call->db);

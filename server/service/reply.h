@@ -29,6 +29,9 @@ Forge__V1__Role reply_role(const char *role);
 /* An initialised message of this type; NULL after an overflow. */
 void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
 
+/* Runs a statement of kind :optional for the one thing that an id names; without a row NOT_FOUND, "<noun> <id> not found". */
+forge_code reply_run_found(struct rpc_call *call, struct db_stmt *statement, const char *noun, const char *id,
+                           struct db_row *out_row) FORGE_MUST_CHECK;
 /* Did the last flight fail by this constraint or unique index? */
 bool reply_violates(const struct rpc_call *call, const char *constraint);
 

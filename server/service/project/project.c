@@ -150,12 +150,9 @@ forge_code project_list(struct rpc_call *call, const Forge__V1__ListProjectsRequ
 static forge_code run_change(struct rpc_call *call, struct db_stmt *q, const char *id_text, const char *etag, struct db_row *out_row)
 {
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "project", id_text, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", id_text);
     if (!reply_etag_matches(etag, db_row_int64(&row, "row_version") - 1))
         return rpc_call_fail(call, FORGE_ABORTED, "the project has changed since this etag was read");
     *out_row = row;

@@ -63,12 +63,8 @@ forge_code project_get_summary(struct rpc_call *call, const Forge__V1__GetProjec
     db_bind_uuid(q, &id);
     db_bind_time_us(q, call->now_us - DAY_US);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
-    if (rc != FORGE_OK)
-        return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", in->id);
-    summary_from_row(call, &row, out);
-    return FORGE_OK;
+    forge_code rc = reply_run_found(call, q, "project", in->id, &row);
+    if (rc == FORGE_OK)
+        summary_from_row(call, &row, out);
+    return rc;
 }

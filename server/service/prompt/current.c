@@ -71,14 +71,10 @@ forge_code prompt_set_current_version(struct rpc_call *call, const Forge__V1__Se
     if (rc != FORGE_OK)
         return rc;
     struct db_row row;
-    bool found;
     forge_uuid_v7(&history_id);
-    rc = db_run_optional(set_statement(call, in, &current.id, &history_id), &row, &found, &call->error);
-    if (rc != FORGE_OK)
-        return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
-    rc = set_refuse(call, in, &row);
+    rc = reply_run_found(call, set_statement(call, in, &current.id, &history_id), "prompt", in->prompt_id, &row);
+    if (rc == FORGE_OK)
+        rc = set_refuse(call, in, &row);
     if (rc != FORGE_OK)
         return rc;
     db_row_uuid(&row, "project_id", &project_id);

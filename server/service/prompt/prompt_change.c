@@ -86,13 +86,9 @@ forge_code prompt_delete(struct rpc_call *call, const Forge__V1__DeletePromptReq
     db_bind_uuid(q, &id);
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
-    if (rc != FORGE_OK)
-        return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->id);
-    rc = delete_refuse(call, in, &row);
+    forge_code rc = reply_run_found(call, q, "prompt", in->id, &row);
+    if (rc == FORGE_OK)
+        rc = delete_refuse(call, in, &row);
     if (rc != FORGE_OK)
         return rc;
     db_row_uuid(&row, "project_id", &project_id);

@@ -76,13 +76,10 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
     if (rc != FORGE_OK)
         return rc;
     struct db_row row;
-    bool found;
     forge_uuid_v7(&history_id);
-    rc = db_run_optional(create_statement(call, in, &prompt_id, &content, &history_id), &row, &found, &call->error);
+    rc = reply_run_found(call, create_statement(call, in, &prompt_id, &content, &history_id), "prompt", in->prompt_id, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
     int32_t previous = db_row_int32(&row, "previous_version");
     if (in->expected_current > 0 && previous != in->expected_current)
         return rpc_call_fail(call, FORGE_ABORTED, "version %d is current, not %d", previous, in->expected_current);
@@ -107,12 +104,9 @@ forge_code prompt_get_version(struct rpc_call *call, const Forge__V1__GetPromptV
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     db_bind_int32(q, in->version);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "prompt", in->prompt_id, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
     if (db_row_is_null(&row, "version"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "the prompt has no version %d", in->version);
     return version_from_row(call, &row, out);

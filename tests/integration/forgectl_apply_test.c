@@ -144,6 +144,27 @@ static void test_apply_makes_the_marked_version_current(void **state)
                   "forgectl apply -f m.yaml");
 }
 
+/* What differs is updated; what the manifest does not say stays. */
+static void test_apply_updates_what_differs(void **state)
+{
+    static const char text[] = "kind: project\nname: Library\ndescription: Books\n---\n"
+                               "kind: prompt\nproject: Library\nname: marked\ndescription: Replies\ncontent: d\n";
+    write_file("m.yaml", text);
+    expect_output(0,
+                  "~ project Library (description)\n~ prompt marked in Library (description, 1 new version)\n"
+                  "0 to create, 2 to update, 0 unchanged\n",
+                  "", "forgectl apply -f m.yaml --dry-run");
+    expect_output(0, "", "", "forgectl apply -f m.yaml --create-only -o name");
+    expect_output(0, NULL, "[1/2] updated project Library (description)\n[2/2] updated prompt marked (description, 1 new version)\n",
+                  "forgectl apply -f m.yaml");
+    expect_output(0, "", "", "forgectl apply -f m.yaml -o name");
+    /* Back to an earlier text: no new version, another current one. */
+    write_file("m.yaml", "kind: prompt\nproject: Library\nname: marked\ncontent: a\n");
+    expect_output(0, NULL, "[1/1] updated prompt marked (current version)\n", "forgectl apply -f m.yaml");
+    expect_output(0, "  prompt marked in Library\n0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml");
+    expect_output(0, "a\n", "", "forgectl prompt render marked --project Library");
+}
+
 static void test_apply_creates_and_updates_users(void **state)
 {
     write_file("m.yaml", "kind: user\nemail: Grace@Home.example\nrole: viewer\npassword: first\n");
@@ -192,6 +213,26 @@ static void test_apply_chooses_a_project(void **state)
                   "forgectl apply -f m.yaml --dry-run");
 }
 
+/* ---- the way back ---- */
+
+static void test_export_is_applied_unchanged(void **state)
+{
+    static const char odd[] = "kind: project\nname: Odd\ndescription: \"true\"\n---\n"
+                              "kind: prompt\nproject: Odd\nname: \" odd: # - 'x' \"\nversions:\n"
+                              "- {content: \"  leading\\n\\ttab\\n\\n\", message: \"~\"}\n- {content: \"null\", make_current: true}\n"
+                              "- {content: \"- a\\n\\n\\n b: {{c}}\\r\\n\", parameters: '{\"z\": 1.50, \"a\": \"\xc3\xa9\"}'}\n"
+                              "- {messages: [{role: system, content: \"0x10\"}, {role: user, content: \"\\u2028\\ttext\\n\"}]}\n";
+    write_file("odd.yaml", odd);
+    expect_output(0, NULL, NULL, "forgectl apply -f odd.yaml");
+    expect_output(0, "", "", "forgectl export --project Odd > exported.yaml && forgectl apply -f exported.yaml -o name");
+    /* In another organization everything of it is made again, and exported there it is the same text. */
+    forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
+    expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");
+    expect_output(0, "", "", "forgectl export --project Odd | diff - exported.yaml");
+    expect_output(0, "", "", "forgectl apply -f odd.yaml -o name");
+    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,9 +241,11 @@ int main(void)
         cmocka_unit_test(test_apply_ends_an_alias_bomb),
         cmocka_unit_test(test_apply_without_a_manifest),
         cmocka_unit_test(test_apply_makes_the_marked_version_current),
+        cmocka_unit_test(test_apply_updates_what_differs),
         cmocka_unit_test(test_apply_creates_and_updates_users),
         cmocka_unit_test(test_apply_passes_a_refusal_on),
         cmocka_unit_test(test_apply_chooses_a_project),
+        cmocka_unit_test(test_export_is_applied_unchanged),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -99,15 +99,7 @@ static int migrate(const char *of_url, const char *verb, const char *target)
 
 static char *dump(const char *of_database)
 {
-    char command[PATH_SIZE];
-    snprintf(command, sizeof command, "pg_dump -s --restrict-key=x '%s'", pg_cluster_url(world.cluster, "postgres", of_database));
-    FILE *pipe = popen(command, "re");
-    assert_non_null(pipe);
-    char *text = NULL;
-    size_t capacity = 0;
-    assert_true(getdelim(&text, &capacity, '\0', pipe) > 1000);
-    assert_int_equal(pclose(pipe), 0);
-    return text;
+    return pg_cluster_dump_schema(world.cluster, of_database);
 }
 
 static bool dump_is(const char *of_database, const char *expected)

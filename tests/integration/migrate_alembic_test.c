@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include "migrate_fixture.h"
-#include "support/forged_child.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,24 +15,11 @@
 #include <sys/stat.h>
 
 static const char *const REVISIONS[][2] = {{FIRST, "first step"}, {SECOND, "Second step, with words"}, {THIRD, "third"}};
-enum { REVISION_COUNT = sizeof REVISIONS / sizeof REVISIONS[0], WORDS_MAX = 12 };
+enum { REVISION_COUNT = sizeof REVISIONS / sizeof REVISIONS[0] };
 
 static void alembic(const char *const arguments[], struct child_output *out)
 {
     child_run("/usr/bin/alembic", arguments, NULL, folder, out);
-}
-
-static void forged(const char *const words[], struct child_output *out)
-{
-    const char *arguments[WORDS_MAX] = {"migrate"};
-    size_t count = 1;
-    for (; words[count - 1] != NULL; count++)
-        arguments[count] = words[count - 1];
-    arguments[count++] = "--migrations-folder";
-    arguments[count] = folder;
-    char variable[512];
-    snprintf(variable, sizeof variable, "DATABASE_OWNER_URL=%s", url);
-    child_run("forged", arguments, (const char *[]){variable, NULL}, folder, out);
 }
 
 /* The text with its line `key = ...` saying value. */
@@ -90,7 +76,7 @@ static void expect_same(const char *const words[])
     struct child_output theirs, ours;
     bool tells = strcmp(words[0], "current") == 0 || strcmp(words[0], "history") == 0;
     alembic(words, &theirs);
-    forged(words, &ours);
+    migrate_run(words, &ours);
     if (tells && words[1] != NULL) {
         keep_common(theirs.out);
         keep_common(ours.out);

@@ -127,17 +127,18 @@ const char *migrate_query(const char *sql)
     return pg_cluster_query(cluster, "postgres", database, sql);
 }
 
-char *migrate_dump(const char *of_database)
+void migrate_run(const char *const words[], struct child_output *out)
 {
-    char command[512];
-    snprintf(command, sizeof command, "pg_dump -s --restrict-key=x '%s'", pg_cluster_url(cluster, "postgres", of_database));
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    char *text = NULL;
-    size_t capacity = 0;
-    assert_true(getdelim(&text, &capacity, '\0', pipe) > 1000);
-    assert_int_equal(pclose(pipe), 0);
-    return text;
+    enum { WORDS_MAX = 16 };
+    const char *arguments[WORDS_MAX + 4] = {"migrate"};
+    size_t count = 1;
+    for (; words[count - 1] != NULL && count < WORDS_MAX; count++)
+        arguments[count] = words[count - 1];
+    arguments[count++] = "--migrations-folder";
+    arguments[count] = folder;
+    char variable[512];
+    snprintf(variable, sizeof variable, "DATABASE_OWNER_URL=%s", url);
+    child_run("forged", arguments, (const char *[]){variable, NULL}, folder, out);
 }
 
 void migrate_await(const char *sql)

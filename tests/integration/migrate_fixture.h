@@ -4,6 +4,7 @@
 #define TESTS_INTEGRATION_MIGRATE_FIXTURE_H
 
 #include "db/migrate.h"
+#include "support/forged_child.h"
 #include "support/pg_cluster.h"
 
 #define FIRST "111111111111"
@@ -39,8 +40,8 @@ void migrate_expect_current(const char *expected);
 void migrate_expect_error(forge_code rc, forge_code expected, const char *part);
 /* As the superuser, in the test's database. */
 const char *migrate_query(const char *sql);
-/* pg_dump -s of a database; free(). */
-char *migrate_dump(const char *of_database);
+/* `forged migrate <words>` on this test's folder and database; words end with NULL. child_output_done. */
+void migrate_run(const char *const words[], struct child_output *out);
 /* Waits until the database answers true. */
 void migrate_await(const char *sql);
 

@@ -25,14 +25,14 @@ static void test_up_down_up_gives_the_same_dump(void **state)
 {
     (void)state;
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
-    char *first = migrate_dump(database);
+    char *first = pg_cluster_dump_schema(cluster, database);
     assert_int_equal(db_migrate_downgrade(url, real_folder, "base", NULL, NULL, &error), FORGE_OK);
     assert_string_equal(
         migrate_query("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public',"
                       " 'forge_partitions') AND relname NOT LIKE '%schema_revisions%'"),
         "0");
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
-    char *second = migrate_dump(database);
+    char *second = pg_cluster_dump_schema(cluster, database);
     assert_string_equal(first, second);
     free(first);
     free(second);

@@ -8,7 +8,6 @@
 
 #include "db/migrate_statement.h"
 #include "migrate_fixture.h"
-#include "support/forged_child.h"
 
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -18,16 +17,8 @@
 /* `forged migrate <words>` on this test's folder and database; checks exit code and a part of its output (of both streams). */
 static void run(int exit_code, const char *part, const char *const words[])
 {
-    const char *arguments[16] = {"migrate"};
-    size_t count = 1;
-    for (; words[count - 1] != NULL; count++)
-        arguments[count] = words[count - 1];
-    arguments[count++] = "--migrations-folder";
-    arguments[count] = folder;
-    char variable[512];
-    snprintf(variable, sizeof variable, "DATABASE_OWNER_URL=%s", url);
     struct child_output output;
-    child_run("forged", arguments, (const char *[]){variable, NULL}, folder, &output);
+    migrate_run(words, &output);
     if (output.exit_code != exit_code || (strstr(output.out, part) == NULL && strstr(output.err, part) == NULL))
         fail_msg("migrate %s: exit code %d, wanted %d and \"%s\"\n%s\n%s", words[0], output.exit_code, exit_code, part, output.out,
                  output.err);
@@ -117,7 +108,7 @@ static void test_the_script_does_what_upgrade_does(void **state)
     assert_int_equal(db_migrate_upgrade(url, real_folder, "head", NULL, NULL, &error), FORGE_OK);
     const char *offline = pg_cluster_create_database(cluster, "forge_owner");
     assert_int_equal(run_script(write_script(real_folder, "head"), offline), 0);
-    char *first = migrate_dump(database), *second = migrate_dump(offline);
+    char *first = pg_cluster_dump_schema(cluster, database), *second = pg_cluster_dump_schema(cluster, offline);
     assert_string_equal(first, second);
     free(first);
     free(second);

@@ -533,6 +533,18 @@ void pg_cluster_execute_file(struct pg_cluster *cluster, const char *role, const
     free(text);
 }
 
+char *pg_cluster_dump_schema(struct pg_cluster *cluster, const char *database)
+{
+    const char *command = keep(cluster, "pg_dump --schema-only --restrict-key=x '%s'", pg_cluster_url(cluster, "postgres", database));
+    FILE *pipe = popen(command, "re");
+    char *text = NULL;
+    size_t capacity = 0;
+    ssize_t size = pipe != NULL ? getdelim(&text, &capacity, '\0', pipe) : -1;
+    if (pipe == NULL || pclose(pipe) != 0 || size < 0)
+        fail(cluster, "%s failed", command);
+    return text;
+}
+
 void pg_cluster_create_roles(struct pg_cluster *cluster)
 {
     pg_cluster_execute(cluster, "postgres", "postgres",

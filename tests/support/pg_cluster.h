@@ -47,6 +47,8 @@ void pg_cluster_execute(struct pg_cluster *cluster, const char *role, const char
 void pg_cluster_execute_file(struct pg_cluster *cluster, const char *role, const char *database, const char *path);
 /* First column of the first row as text, "" for none or NULL; kept by the cluster. */
 const char *pg_cluster_query(struct pg_cluster *cluster, const char *role, const char *database, const char *sql);
+/* `pg_dump --schema-only` of a database, the same bytes for the same schema; free(). */
+char *pg_cluster_dump_schema(struct pg_cluster *cluster, const char *database);
 /* Like execute, but gives the SQLSTATE ("00000" when it succeeded) instead of ending the program. Kept by the cluster. */
 const char *pg_cluster_try(struct pg_cluster *cluster, const char *role, const char *database, const char *sql);
 

@@ -26,9 +26,10 @@ void db_session_bind_tenant(struct db_session *session, const struct forge_uuid 
 /* A statement of the call's arena, ready for its first parameter. Never NULL: a failure shows at db_run. */
 struct db_stmt *db_stmt(struct db_session *session, enum sql_id id);
 
-/* Each binds the next parameter. Text and bytes are not copied: they must live until the flight is sent. NULL means SQL NULL.
- * A parameter has the type that PostgreSQL infers from the statement; write $3::uuid, $3::timestamptz, ... where it would infer another.
- * Integers travel as decimal text and text as it is, so that they fit smallint to bigint, varchar, jsonb, xid8; all else is binary. */
+/* Each binds the next parameter. Text, bytes and uuids are not copied: they must live until the flight is sent, which for what a handler of
+ * a write queues last is after it has returned. NULL means SQL NULL. A parameter has the type that PostgreSQL infers from the statement;
+ * write $3::uuid, $3::timestamptz, ... where it would infer another. Integers travel as decimal text and text as it is, so that they fit
+ * smallint to bigint, varchar, jsonb, xid8; all else is binary. */
 void db_bind_uuid(struct db_stmt *stmt, const struct forge_uuid *value);
 void db_bind_text(struct db_stmt *stmt, const char *value);
 void db_bind_bytes(struct db_stmt *stmt, const void *value, size_t size);

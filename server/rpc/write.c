@@ -12,7 +12,8 @@
 
 enum {
     ATTEMPTS_MAX = 3, /* of a write whose COMMIT was lost and proven not to have happened */
-    LOCK_RETRY_MS = 50
+    LOCK_RETRY_MS = 50,
+    CHANGES_MANY = 4 /* from so many changes on they go in one statement */
 };
 static const char claim_taken[] = "23505", lock_not_available[] = "55P03", query_canceled[] = "57014";
 
@@ -131,6 +132,47 @@ static void queue_change(struct rpc_active *active, const struct rpc_write_chang
     db_queue(statement);
 }
 
+/* One statement for all of them: a tag may be taken off many prompts. */
+static void queue_many_changes(struct rpc_active *active, size_t count)
+{
+    struct forge_arena *arena = &active->arena;
+    struct forge_uuid *ids = forge_arena_calloc(arena, count, sizeof *ids), *objects = forge_arena_calloc(arena, count, sizeof *objects);
+    struct forge_uuid *parents = forge_arena_calloc(arena, count, sizeof *parents);
+    const char **kinds = forge_arena_calloc(arena, count, sizeof *kinds);
+    if (!ids || !objects || !parents || !kinds)
+        return; /* sticky: seen before the commit */
+    size_t i = 0;
+    for (const struct rpc_write_change *change = active->write->changes; change; change = change->next, i++) {
+        ids[i] = change->id;
+        kinds[i] = change->kind;
+        objects[i] = change->object_id;
+        parents[i] = change->parent_id;
+    }
+    struct db_stmt *statement = db_stmt(active->call.db, SQL_WRITE_CHANGES);
+    db_bind_uuid(statement, &active->write->organization_id);
+    db_bind_uuid_array(statement, ids, count);
+    db_bind_text_array(statement, kinds, count);
+    db_bind_uuid_array(statement, objects, count);
+    db_bind_uuid_array(statement, parents, count);
+    db_bind_time_us(statement, active->call.now_us);
+    db_queue(statement);
+}
+
+static void queue_changes(struct rpc_active *active)
+{
+    size_t count = 0;
+    if (forge_arena_has_overflowed(&active->arena))
+        return;
+    for (const struct rpc_write_change *change = active->write->changes; change; change = change->next)
+        count++;
+    if (count >= CHANGES_MANY) {
+        queue_many_changes(active, count);
+        return;
+    }
+    for (const struct rpc_write_change *change = active->write->changes; change; change = change->next)
+        queue_change(active, change);
+}
+
 static void queue_reply(struct rpc_active *active)
 {
     struct rpc_call *call = &active->call;
@@ -158,8 +200,7 @@ static forge_code commit(struct rpc_active *active, bool *out_unknown)
 {
     struct rpc_write *write = active->write;
     *out_unknown = false;
-    for (const struct rpc_write_change *change = write->changes; change; change = change->next)
-        queue_change(active, change);
+    queue_changes(active);
     if (is_once(active))
         queue_reply(active);
     if (write->has_audit)

@@ -17,6 +17,13 @@ WHERE organization_id = $1 AND principal_id = $2 AND request_id = $3;
 INSERT INTO changes (organization_id, change_id, kind, object_id, parent_id, created_at)
 VALUES ($1, $2, $3, $4, $5, $6);
 
+-- Many at once: ids, kinds, objects and parents, where the nil UUID stands for none.
+-- name: write_changes :command
+INSERT INTO changes (organization_id, change_id, kind, object_id, parent_id, created_at)
+SELECT $1, c.change_id, c.kind, NULLIF(c.object_id, '00000000-0000-0000-0000-000000000000'),
+       NULLIF(c.parent_id, '00000000-0000-0000-0000-000000000000'), $6::timestamptz
+FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::uuid[]) AS c (change_id, kind, object_id, parent_id);
+
 -- $2: the canonical bytes (write_audit.c). The chain begins with the first row: hash = sha256(canonical), later sha256(hash before || canonical).
 -- name: write_audit :command
 WITH head AS (

@@ -71,12 +71,17 @@ bool validate_name_or_empty(struct rpc_call *call, const char *field, const char
     return valid;
 }
 
+bool validate_name_of(struct rpc_call *call, const char *field, const char *text, size_t characters_max)
+{
+    bool valid = text[0] != '\0' && validate_characters(text) <= characters_max && text_is_printable(text);
+    if (!valid)
+        rpc_call_violation(call, field, "must be 1 to %zu printable characters", characters_max);
+    return valid;
+}
+
 bool validate_name(struct rpc_call *call, const char *field, const char *text)
 {
-    bool valid = text[0] != '\0' && validate_characters(text) <= VALIDATE_NAME_CHARACTERS_MAX && text_is_printable(text);
-    if (!valid)
-        rpc_call_violation(call, field, "must be 1 to %d printable characters", VALIDATE_NAME_CHARACTERS_MAX);
-    return valid;
+    return validate_name_of(call, field, text, VALIDATE_NAME_CHARACTERS_MAX);
 }
 
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max)

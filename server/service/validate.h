@@ -27,6 +27,8 @@ size_t validate_characters(const char *text);
 bool validate_uuid(struct rpc_call *call, const char *field, const char *text, struct forge_uuid *out);
 /* 1 to 255 printable characters: no control characters, no noncharacters. */
 bool validate_name(struct rpc_call *call, const char *field, const char *text);
+/* A shorter name: 1 to so many printable characters. */
+bool validate_name_of(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
 /* As a name, or empty. */
 bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text);
 /* Free text of at most so many characters. */

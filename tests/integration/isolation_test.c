@@ -93,6 +93,11 @@ static const struct row {
     {PROMPT "RenderPrompt",
      "{\"prompt\": {\"project_id\": \"$p\", \"name\": \"secret\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "CreateTag", "{\"name\": \"tag $n\"}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {PROMPT "TagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "ListTags", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {PROMPT "UntagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "DeleteTag", "{\"name\": \"no such tag $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -109,6 +114,7 @@ static const struct refusal {
     {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
     {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
+    {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
 };
 
 static struct world world;
@@ -161,19 +167,9 @@ static char *fill_in(const char *template)
 /* What of home stands in this text and not in the request? NULL: nothing. */
 static const char *leak_in(const char *text, const char *request)
 {
-    const char *const secrets[] = {world.home.organization_id,
-                                   project_id,
-                                   prompt_id,
-                                   key_id,
-                                   user_id,
-                                   "spy@home.example",
-                                   world.home.project_id,
-                                   world.home.prompt_id,
-                                   world.home.email,
-                                   "Private",
-                                   "PLUTONIUM",
-                                   "Organization home",
-                                   "Confidential"};
+    const char *const secrets[] = {
+        world.home.organization_id, project_id,       prompt_id, key_id,      user_id,      "spy@home.example",  world.home.project_id,
+        world.home.prompt_id,       world.home.email, "Private", "PLUTONIUM", "Classified", "Organization home", "Confidential"};
     for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
         if (strstr(text, secrets[i]) && !strstr(request, secrets[i]))
             return secrets[i];
@@ -289,6 +285,21 @@ static void new_user(struct forge_channel *admin, char out_id[WORLD_ID_SIZE])
     forge__v1__user__free_unpacked(user, NULL);
 }
 
+static void tag_secret(struct forge_channel *admin)
+{
+    Forge__V1__CreateTagRequest create = FORGE__V1__CREATE_TAG_REQUEST__INIT;
+    Forge__V1__TagPromptRequest link = FORGE__V1__TAG_PROMPT_REQUEST__INIT;
+    Forge__V1__Tag *tag;
+    Forge__V1__TagPromptResponse *tags;
+    struct forge_error error = {0};
+    create.name = link.tag = TEXT("Classified");
+    link.prompt_id = prompt_id;
+    world_check(&world, "CreateTag", forge_prompt_create_tag(admin, NULL, &create, &tag, &error), &error);
+    world_check(&world, "TagPrompt", forge_prompt_tag(admin, NULL, &link, &tags, &error), &error);
+    forge__v1__tag__free_unpacked(tag, NULL);
+    forge__v1__tag_prompt_response__free_unpacked(tags, NULL);
+}
+
 static int open_world(void **state)
 {
     const struct world_options options = {.servers = 2};
@@ -309,6 +320,7 @@ static int open_world(void **state)
     struct world_tenant in_private = world.home;
     memcpy(in_private.project_id, project_id, sizeof project_id);
     world_create_prompt(&world, admin, &in_private, "secret", "PLUTONIUM {{name}}", prompt_id);
+    tag_secret(admin);
     new_key(admin, project_id, key_id, token);
     new_user(admin, user_id);
     request.name = TEXT("Other");
@@ -336,10 +348,11 @@ static int64_t state_of_home(void)
         "SELECT hashtext((SELECT string_agg(p::text, ',' ORDER BY p.id) FROM projects p WHERE organization_id = '%s') || "
         "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM prompts p WHERE organization_id = '%s') || "
         "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
+        "COALESCE((SELECT string_agg(l::text, ',' ORDER BY l.prompt_id, l.tag_id) FROM prompt_tags l WHERE organization_id = '%s'), '') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, user_id, id, key_id);
+        id, id, id, id, id, id, user_id, id, key_id);
 }
 
 /* ---- tests ---- */
@@ -401,8 +414,8 @@ static void test_no_credential(void **state)
 /* What every member of the organization may know of it. */
 static bool is_known_to_members(const char *method)
 {
-    static const char *const methods[] = {ORGANIZATION "GetOrganization", ORGANIZATION "WhoAmI", ORGANIZATION "GetUser",
-                                          ORGANIZATION "ListUsers", PROJECT "ListProjects"};
+    static const char *const methods[] = {ORGANIZATION "GetOrganization", ORGANIZATION "WhoAmI",  ORGANIZATION "GetUser",
+                                          ORGANIZATION "ListUsers",       PROJECT "ListProjects", PROMPT "ListTags"};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
         if (strcmp(method, methods[i]) == 0)
             return true;

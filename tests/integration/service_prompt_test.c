@@ -140,7 +140,7 @@ static void test_every_wrong_field_of_a_new_prompt_is_named(void **state)
     (void)state;
     Forge__V1__Prompt *made;
     Forge__V1__CreatePromptRequest request = new_prompt("", "");
-    char *tag = TEXT("t");
+    char *tag = TEXT("");
     request.project_id = TEXT("x");
     request.description = service_repeat("x", 4097);
     request.tags = &tag;
@@ -150,7 +150,7 @@ static void test_every_wrong_field_of_a_new_prompt_is_named(void **state)
     request.parameters = TEXT("[1]");
     request.message = service_repeat("x", 1025);
     service_violates(create(alpha.admin, &request, &made), "project_id", "must be a UUID", "name", "must be 1 to 255 printable characters",
-                     "description", "at most 4096 characters", "tags", "there is no tag", "content",
+                     "description", "at most 4096 characters", "tags[0]", "1 to 100 printable", "content",
                      "exactly one of content and messages is required", "system_prompt", "must be at most 262144 bytes", "model_id",
                      "there is no model with this id", "parameters", "must be a JSON object", "message", "at most 1024 characters");
 }
@@ -410,7 +410,7 @@ static void test_listing_says_what_is_wrong(void **state)
     (void)state;
     Forge__V1__ListPromptsRequest request = FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
     Forge__V1__ListPromptsResponse *page;
-    char *tag = TEXT("x");
+    char *tag = TEXT("");
     request.project_id = TEXT("x");
     request.page_size = -5;
     request.page_token = TEXT("x");
@@ -421,8 +421,8 @@ static void test_listing_says_what_is_wrong(void **state)
     request.label = TEXT("l");
     request.model_id = TEXT("m");
     service_violates(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), "project_id", "must be a UUID", "page_size",
-                     "negative", "page_token", "", "name_prefix", "at most 255", "query", "does not search", "tags", "no tag", "label",
-                     "no labels", "model_id", "no model");
+                     "negative", "page_token", "", "name_prefix", "at most 255", "query", "does not search", "tags[0]",
+                     "1 to 100 printable", "label", "no labels", "model_id", "no model");
     request = (Forge__V1__ListPromptsRequest)FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
     request.project_id = TEXT(nobody_has);
     service_fails(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), FORGE_NOT_FOUND,

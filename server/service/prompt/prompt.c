@@ -4,6 +4,7 @@
 #include "rpc/page.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
+#include "service/prompt/tag.h"
 #include "service/reply.h"
 #include "service/validate.h"
 #include "wire/template.h"
@@ -12,6 +13,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+enum { LIST_TAGS_MAX = 8 };
 
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
 {
@@ -23,6 +26,7 @@ forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forg
     out->project_id = db_row_uuid_text(row, "project_id");
     out->name = db_row_text(row, "name");
     out->description = db_row_text_or_empty(row, "description");
+    out->tags = db_row_text_array(row, "tags", &out->n_tags);
     out->version = db_row_int32(row, "version");
     out->current_version = db_row_int32(row, "current_version");
     out->latest_version = db_row_int32(row, "newest_version");
@@ -52,8 +56,7 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePro
     validate_uuid(call, "project_id", in->project_id, project_id);
     validate_name(call, "name", in->name);
     validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
-    if (in->n_tags > 0)
-        rpc_call_violation(call, "tags", "there is no tag with this name");
+    prompt_tags_check(call, in->n_tags, in->tags, PROMPT_TAGS_MAX);
     prompt_content_check(call, &input, content);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
@@ -81,16 +84,20 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
     db_bind_uuid(q, &call->principal.id);
     prompt_content_bind(q, &content);
     db_bind_uuid(q, &history_id);
+    db_bind_text_array(q, (const char *const *)in->tags, in->n_tags);
     struct db_row row;
     rc = db_run_one(q, &row, &call->error);
     if (rc == FORGE_ALREADY_EXISTS && reply_violates(call, "ix_prompts_name"))
         return rpc_call_fail(call, rc, "a prompt named \"%s\" exists already in this project", in->name);
     if (rc == FORGE_NOT_FOUND)
         return rpc_call_fail(call, rc, "project %s not found", in->project_id);
-    if (rc != FORGE_OK)
-        return rc;
-    rpc_write_change(call, "prompt", &id, &project_id);
-    return prompt_from_row(call, &row, out);
+    if (rc == FORGE_OK)
+        rc = prompt_from_row(call, &row, out);
+    if (rc == FORGE_OK)
+        rc = prompt_tags_require(call, in->n_tags, in->tags, out->n_tags, out->tags);
+    if (rc == FORGE_OK)
+        rpc_write_change(call, "prompt", &id, &project_id);
+    return rc;
 }
 
 void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *prompt_id)
@@ -201,8 +208,7 @@ static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromp
     validate_name_or_empty(call, "name_prefix", in->name_prefix);
     if (in->query[0] != '\0')
         rpc_call_violation(call, "query", "this server does not search words");
-    if (in->n_tags > 0)
-        rpc_call_violation(call, "tags", "there is no tag with this name");
+    prompt_tags_check(call, in->n_tags, in->tags, LIST_TAGS_MAX);
     if (in->label[0] != '\0')
         rpc_call_violation(call, "label", "this server has no labels");
     if (in->model_id[0] != '\0')
@@ -222,6 +228,10 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     db_bind_int32(q, page->size + 1);
     db_bind_bool(q, full);
     db_bind_int64(q, full ? PROMPT_REPLY_CONTENT_BYTES_MAX : INT64_MAX);
+    if (in->n_tags > 0)
+        db_bind_text_array(q, (const char *const *)in->tags, in->n_tags);
+    else
+        db_bind_null(q);
     return q;
 }
 
@@ -247,6 +257,8 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     struct rpc_page page;
     /* The view is part of the filter: a page cut by content goes on with content. */
     const char *filter = forge_arena_printf(call->arena, "%s|%d|%s", in->project_id, (int)in->view, in->name_prefix);
+    for (size_t i = 0; filter != NULL && i < in->n_tags && i < LIST_TAGS_MAX; i++) /* names hold no line breaks */
+        filter = forge_arena_printf(call->arena, "%s\n%s", filter, in->tags[i]);
     size_t filter_size = filter != NULL ? strlen(filter) : 0;
     validate_uuid(call, "project_id", in->project_id, &project_id);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);

@@ -2,6 +2,7 @@
 -- exist, although their rows stay until maintenance removes them.
 
 -- Moves of the current version, the first one too, are rows of label_history under the name `current`.
+-- tags holds those that exist of $17: the handler refuses when one is missing.
 -- name: prompt_create :one
 WITH project AS (
     SELECT id FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL
@@ -17,10 +18,15 @@ WITH project AS (
 ), history AS (
     INSERT INTO label_history (organization_id, id, prompt_id, label, new_targets, actor_id, message, moved_at)
     SELECT $1, $16, p.id, 'current', '[{"version": 1, "weight": 1}]', $7, $15, $6 FROM p
+), t AS (
+    SELECT id, name FROM tags WHERE organization_id = $1 AND name = ANY ($17::text[])
+), tagged AS (
+    INSERT INTO prompt_tags (organization_id, prompt_id, tag_id) SELECT $1, p.id, t.id FROM p, t
 )
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+       ARRAY(SELECT t.name FROM t ORDER BY t.name) AS tags
 FROM p, v;
 
 -- The version must be part of the index condition, or every version of the prompt is read: CASE and not COALESCE, which counts as leaky under
@@ -28,7 +34,9 @@ FROM p, v;
 -- name: prompt_get :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+       ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
+             WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
 FROM prompts p
 LEFT JOIN LATERAL (
     SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
@@ -42,7 +50,9 @@ WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id
 -- name: prompt_get_by_name :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+       ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
+             WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
 FROM prompts p
 LEFT JOIN LATERAL (
     SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
@@ -54,10 +64,12 @@ WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
+-- $9: only prompts with all these tags, each name once. They are found by their tags and not by looking at every prompt; of the two
+-- searches only the one that is asked for runs, whatever plan is kept.
 -- name: prompt_list :many
 SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
        page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
-       page.content_hash, page.version_message, page.version_author, page.version_created_at, page.found
+       page.content_hash, page.version_message, page.version_author, page.version_created_at, page.tags, page.found
 FROM projects r
 LEFT JOIN LATERAL (
     SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
@@ -66,13 +78,26 @@ LEFT JOIN LATERAL (
            CASE WHEN $7 THEN v.system_prompt END AS system_prompt, CASE WHEN $7 THEN v.variables END AS variables,
            CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash,
            v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+           ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
+                 WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags,
            count(*) OVER () AS found, sum(v.content_bytes) OVER (ORDER BY p.name) - v.content_bytes AS bytes_before
     FROM (
-        SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
-        FROM prompts
-        WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5
-        ORDER BY name
-        LIMIT $6
+        (SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
+         FROM prompts
+         WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5 AND $9::text[] IS NULL
+         ORDER BY name
+         LIMIT $6)
+        UNION ALL
+        (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
+         FROM (SELECT l.prompt_id
+               FROM tags t JOIN prompt_tags l ON l.organization_id = $1 AND l.tag_id = t.id
+               WHERE t.organization_id = $1 AND t.name = ANY ($9)
+               GROUP BY l.prompt_id
+               HAVING count(*) = cardinality($9)) tagged
+         JOIN prompts q ON q.organization_id = $1 AND q.id = tagged.prompt_id
+         WHERE q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5 AND $9 IS NOT NULL
+         ORDER BY q.name
+         LIMIT $6)
     ) p
     JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = p.current_version
 ) page ON page.bytes_before < $8::bigint

@@ -87,6 +87,10 @@ static const struct row {
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_NOT_FOUND},
     {PROMPT "ListPromptVersions", "{\"prompt_id\": \"$q\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "RecordExecution", "{\"prompt_id\": \"$q\", \"rating\": 3, \"notes\": \"note $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "RecordExecutions", "{\"requests\": [{\"prompt_id\": \"$q\", \"version\": 1}]}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {PROMPT "ListExecutions", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPromptStats", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
@@ -349,10 +353,11 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM prompts p WHERE organization_id = '%s') || "
         "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
         "COALESCE((SELECT string_agg(l::text, ',' ORDER BY l.prompt_id, l.tag_id) FROM prompt_tags l WHERE organization_id = '%s'), '') || "
+        "(SELECT count(*)::text FROM executions WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, user_id, id, key_id);
+        id, id, id, id, id, id, id, user_id, id, key_id);
 }
 
 /* ---- tests ---- */

@@ -34,6 +34,12 @@ static void write_file(const char *name, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
+/* How many rows the organization of the tests has. */
+static int64_t count(const char *table)
+{
+    return world_number(&world, "select count(*) from %s where organization_id = '%s'", table, world.home.organization_id);
+}
+
 /* ---- bad input ---- */
 
 static void test_apply_names_what_is_wrong(void **state)
@@ -132,37 +138,142 @@ static void test_apply_without_a_manifest(void **state)
     expect_output(2, "", "forgectl: export prints yaml (or json, an object a line)\n", "forgectl export -o table");
 }
 
+/* References are looked for on the server, and nothing is changed when one leads nowhere. */
+static void test_apply_refuses_references_to_nothing(void **state)
+{
+    int64_t projects = count("projects");
+    write_file("m.yaml", "kind: project\nname: Fresh\n---\nkind: prompt\nproject: Nowhere\nname: a\ncontent: x\n---\n"
+                         "kind: execution\nproject: Fresh\nprompt: b\n---\nkind: prompt\nproject: Fresh\nname: c\ncontent: x\ntags: [t]\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:5:10: there is no project \"Nowhere\"\n"
+                  "forgectl: m.yaml:13:1: prompt \"c\": there is no tag \"t\"\n"
+                  "forgectl: m.yaml:11:9: there is no prompt \"b\"\n",
+                  "forgectl apply -f m.yaml");
+    assert_int_equal(count("projects"), projects);
+    write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n");
+    expect_output(69, "", "forgectl: there is no project \"Nowhere\"\n", "forgectl apply -f m.yaml --project Nowhere");
+    /* The same prompt, once by its project's name and once by the default. */
+    write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n---\nkind: prompt\nproject: Support\nname: a\ncontent: y\n");
+    expect_output(1, "", "forgectl: m.yaml:5:1: prompt \"a\" is there already, under another spelling\n", "forgectl apply -f m.yaml");
+}
+
 /* ---- plans ---- */
 
-static void test_apply_makes_the_marked_version_current(void **state)
+static const char library[] =
+    "kind: prompt\nproject: Library\nname: answer\ndescription: Answers\ntags: [b, a]\nversions:\n"
+    "- content: one {{x}}\n- {messages: [{role: user, content: two}], parameters: '{\"a\": 1, \"b\": [2]}', message: why}\n"
+    "- content: three {{x}}\n  system_prompt: s\n  variables:\n  - {name: x, description: an x, default_value: \"\"}\n"
+    "---\nkind: execution\nproject: Library\nprompt: answer\nrating: 4\nexecute_time: 2026-03-02T09:15:00Z\n"
+    "---\nkind: execution\nproject: Library\nprompt: answer\nrating: 4\n"
+    "---\nkind: execution\nproject: Library\nprompt: answer\nversion: 2\nsuccess: false\nnotes: bad\n"
+    "---\nkind: execution\nproject: Library\nprompt: answer\nversion: 2\nsuccess: false\nnotes: bad\n"
+    "---\nkind: tag\nname: a\n---\nkind: tag\nname: b\n---\nkind: project\nname: Library\n";
+static const char unchanged[] = "  project Library\n  tag a\n  tag b\n  prompt answer in Library\n  execution answer in Library (4)\n"
+                                "0 to create, 0 to update, 5 unchanged\n";
+
+static void expect_counts(int64_t projects, int64_t tags, int64_t prompts, int64_t versions, int64_t executions)
 {
-    write_file("m.yaml", "kind: project\nname: Library\n---\nkind: prompt\nproject: Library\nname: marked\nversions:\n- content: a\n- "
-                         "{content: b, make_current: true}\n- content: c\n");
-    expect_output(0, NULL, "[1/2] created project Library\n[2/2] created prompt marked\n", "forgectl apply -f m.yaml");
-    expect_output(0, "b\n", "", "forgectl prompt render marked --project Library");
-    expect_output(0, "  project Library\n  prompt marked in Library\n0 to create, 0 to update, 2 unchanged\n", "",
-                  "forgectl apply -f m.yaml");
+    assert_int_equal(count("projects"), projects);
+    assert_int_equal(count("tags"), tags);
+    assert_int_equal(count("prompts"), prompts);
+    assert_int_equal(count("prompt_versions"), versions);
+    assert_int_equal(count("executions"), executions);
+}
+
+static void test_apply_plans_applies_and_applies_again(void **state)
+{
+    static const char plan[] = "+ project Library\n+ tag a\n+ tag b\n+ prompt answer in Library\n+ execution answer in Library (4)\n"
+                               "5 to create, 0 to update, 0 unchanged\n";
+    write_file("library.yaml", library);
+    expect_output(0, plan, "", "forgectl apply -f library.yaml --dry-run");
+    expect_counts(1, 0, 1, 1, 0);
+    expect_output(0, plan,
+                  "[1/5] created project Library\n[2/5] created tag a\n[3/5] created tag b\n[4/5] created prompt answer\n"
+                  "[5/5] created execution answer (4)\n",
+                  "forgectl apply -f library.yaml");
+    expect_counts(2, 2, 2, 4, 4);
+    expect_output(0, unchanged, "", "forgectl apply -f library.yaml");
+    expect_output(0, "", "", "forgectl apply -o name < library.yaml -f -");
+    expect_counts(2, 2, 2, 4, 4);
+    expect_output(0,
+                  "plan:\n- action: unchanged\n  kind: project\n  name: Library\n- action: unchanged\n  kind: tag\n  name: a\n"
+                  "- action: unchanged\n  kind: tag\n  name: b\n- action: unchanged\n  kind: prompt\n  project: Library\n  name: answer\n"
+                  "- action: unchanged\n  kind: execution\n  project: Library\n  name: answer\n  details: \"4\"\n",
+                  "", "forgectl apply -f library.yaml --dry-run -o yaml");
+    expect_output(0, "5\n", "", "forgectl apply -f library.yaml --dry-run -o json | grep -c '\"action\": \"unchanged\"'");
 }
 
 /* What differs is updated; what the manifest does not say stays. */
 static void test_apply_updates_what_differs(void **state)
 {
-    static const char text[] = "kind: project\nname: Library\ndescription: Books\n---\n"
-                               "kind: prompt\nproject: Library\nname: marked\ndescription: Replies\ncontent: d\n";
-    write_file("m.yaml", text);
+    write_file("m.yaml", "kind: project\nname: Library\ndescription: Books\n---\nkind: tag\nname: c\n---\nkind: prompt\nproject: Library\n"
+                         "name: answer\ndescription: Replies\ntags: [c, a]\ncontent: four\n");
     expect_output(0,
-                  "~ project Library (description)\n~ prompt marked in Library (description, 1 new version)\n"
-                  "0 to create, 2 to update, 0 unchanged\n",
+                  "~ project Library (description)\n+ tag c\n~ prompt answer in Library (description, tags, 1 new version)\n"
+                  "1 to create, 2 to update, 0 unchanged\n",
                   "", "forgectl apply -f m.yaml --dry-run");
-    expect_output(0, "", "", "forgectl apply -f m.yaml --create-only -o name");
-    expect_output(0, NULL, "[1/2] updated project Library (description)\n[2/2] updated prompt marked (description, 1 new version)\n",
+    expect_output(0, "  project Library\n+ tag c\n  prompt answer in Library\n1 to create, 0 to update, 2 unchanged\n",
+                  "[1/1] created tag c\n", "forgectl apply -f m.yaml --create-only");
+    expect_output(0, NULL, "[1/2] updated project Library (description)\n[2/2] updated prompt answer (description, tags, 1 new version)\n",
                   "forgectl apply -f m.yaml");
-    expect_output(0, "", "", "forgectl apply -f m.yaml -o name");
-    /* Back to an earlier text: no new version, another current one. */
-    write_file("m.yaml", "kind: prompt\nproject: Library\nname: marked\ncontent: a\n");
-    expect_output(0, NULL, "[1/1] updated prompt marked (current version)\n", "forgectl apply -f m.yaml");
+    expect_output(
+        0, "Replies\na, c\n4\nfour\n", "",
+        "forgectl prompt get answer --project Library | sed -n 's/^Description  *//p; s/^Tags  *//p; s/^Current version  *//p; $p'");
+    expect_output(0, "  project Library\n  tag c\n  prompt answer in Library\n0 to create, 0 to update, 3 unchanged\n", "",
+                  "forgectl apply -f m.yaml");
+    /* Back to the text of version 3: no new version, another current one. */
+    expect_output(0, NULL, "[1/1] updated prompt answer (description, tags, current version)\n", "forgectl apply -f library.yaml");
+    expect_output(0, unchanged, "", "forgectl apply -f library.yaml");
+    expect_output(0, "3 of 4\n", "",
+                  "forgectl prompt get answer --project Library -o json | tr -d ' \\n' | "
+                  "sed 's/.*\"current_version\":\\([0-9]*\\),\"latest_version\":\\([0-9]*\\),.*/\\1 of \\2\\n/'");
+    expect_counts(2, 3, 2, 5, 4);
+}
+
+static void test_apply_makes_the_marked_version_current(void **state)
+{
+    write_file("m.yaml",
+               "kind: prompt\nproject: Library\nname: marked\nversions:\n- content: a\n- {content: b, make_current: true}\n- content: c\n");
+    expect_output(0, NULL, "[1/1] created prompt marked\n", "forgectl apply -f m.yaml");
+    expect_output(0, "b\n", "", "forgectl prompt render marked --project Library");
     expect_output(0, "  prompt marked in Library\n0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml");
-    expect_output(0, "a\n", "", "forgectl prompt render marked --project Library");
+}
+
+/* An execution that is there twice in the manifest is wanted twice. */
+static void test_apply_counts_executions(void **state)
+{
+    char text[1024];
+    int64_t before = count("executions");
+    static const char one[] = "kind: execution\nproject: Library\nprompt: marked\nnotes: same\n";
+    write_file("m.yaml", one);
+    expect_output(0, NULL, "[1/1] created execution marked (1)\n", "forgectl apply -f m.yaml");
+    snprintf(text, sizeof text, "%s---\n%s---\n%sexecute_time: 2026-03-02T09:15:00.123456Z\n", one, one, one);
+    write_file("m.yaml", text);
+    expect_output(0, NULL, "[1/1] created execution marked (2)\n", "forgectl apply -f m.yaml");
+    expect_output(0, NULL, "", "forgectl apply -f m.yaml");
+    assert_int_equal(count("executions"), before + 3);
+    write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nrating: 9\n");
+    expect_output(67, NULL, NULL, "forgectl apply -f m.yaml");
+    write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nversion: 9\n");
+    expect_output(69, NULL, NULL, "forgectl apply -f m.yaml");
+    assert_int_equal(count("executions"), before + 3);
+}
+
+/* Killed in the middle of calls, again and again: in the end everything is there, once. */
+static void test_apply_killed_at_any_moment(void **state)
+{
+    int64_t versions = count("prompt_versions"), executions = count("executions");
+    expect_output(
+        0, "", "",
+        "(echo 'kind: prompt\nproject: Library\nname: long\nversions:'; for i in $(seq 25); do echo \"- content: text $i\"; done; "
+        "for i in $(seq 40); do echo \"---\nkind: execution\nproject: Library\nprompt: long\nrating: $((i %% 5 + 1))\"; done) > m.yaml; "
+        "for ms in $(seq 5 5 120); do timeout -s KILL $(printf '0.%%03d' $ms) \"$(command -v forgectl)\" apply -f m.yaml "
+        ">/dev/null 2>&1; done; for i in 1 2 3 4 5; do forgectl apply -f m.yaml >/dev/null 2>&1 && exit 0; done; exit 1");
+    expect_output(0, "  prompt long in Library\n  execution long in Library (40)\n0 to create, 0 to update, 2 unchanged\n", "",
+                  "forgectl apply -f m.yaml");
+    assert_int_equal(count("prompt_versions"), versions + 25);
+    assert_int_equal(count("executions"), executions + 40);
+    expect_output(0, "text 25\n", "", "forgectl prompt render long --project Library");
 }
 
 static void test_apply_creates_and_updates_users(void **state)
@@ -217,20 +328,38 @@ static void test_apply_chooses_a_project(void **state)
 
 static void test_export_is_applied_unchanged(void **state)
 {
-    static const char odd[] = "kind: project\nname: Odd\ndescription: \"true\"\n---\n"
-                              "kind: prompt\nproject: Odd\nname: \" odd: # - 'x' \"\nversions:\n"
+    static const char odd[] = "kind: project\nname: Odd\ndescription: \"true\"\n---\nkind: tag\nname: \"123\"\n---\n"
+                              "kind: prompt\nproject: Odd\nname: \" odd: # - 'x' \"\ntags: [\"123\"]\nversions:\n"
                               "- {content: \"  leading\\n\\ttab\\n\\n\", message: \"~\"}\n- {content: \"null\", make_current: true}\n"
                               "- {content: \"- a\\n\\n\\n b: {{c}}\\r\\n\", parameters: '{\"z\": 1.50, \"a\": \"\xc3\xa9\"}'}\n"
-                              "- {messages: [{role: system, content: \"0x10\"}, {role: user, content: \"\\u2028\\ttext\\n\"}]}\n";
+                              "- {messages: [{role: system, content: \"0x10\"}, {role: user, content: \"\\u2028\\ttext\\n\"}]}\n"
+                              "---\nkind: execution\nproject: Odd\nprompt: \" odd: # - 'x' \"\nversion: 3\nrating: 1\nsuccess: false\n"
+                              "notes: \"yes\"\nexecute_time: 2026-03-02T09:15:00.000001Z\n";
     write_file("odd.yaml", odd);
     expect_output(0, NULL, NULL, "forgectl apply -f odd.yaml");
-    expect_output(0, "", "", "forgectl export --project Odd > exported.yaml && forgectl apply -f exported.yaml -o name");
+    expect_output(0, "", "", "forgectl export --project Odd --executions > exported.yaml && forgectl apply -f exported.yaml -o name");
     /* In another organization everything of it is made again, and exported there it is the same text. */
     forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
     expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");
-    expect_output(0, "", "", "forgectl export --project Odd | diff - exported.yaml");
+    expect_output(0, "", "", "forgectl export --project Odd --executions | diff - exported.yaml");
     expect_output(0, "", "", "forgectl apply -f odd.yaml -o name");
     forgectl_set("FORGE_TOKEN", world.home.admin_key);
+}
+
+static void test_export_of_a_prompt_goes_anywhere(void **state)
+{
+    expect_output(
+        0,
+        "---\nkind: tag\nname: a\n---\nkind: tag\nname: b\n---\nkind: prompt\nname: answer\ndescription: Answers\ntags:\n- a\n- b\n"
+        "versions:\n- content: one {{x}}\n  variables:\n  - name: x\n- messages:\n  - role: user\n    content: two\n"
+        "  parameters: '{\"a\": 1, \"b\": [2]}'\n  message: why\n- content: three {{x}}\n  system_prompt: s\n  variables:\n"
+        "  - name: x\n    description: an x\n    default_value: \"\"\n  make_current: true\n- content: four\n",
+        "", "forgectl export answer --project Library");
+    expect_output(0, "+ prompt answer in Before\n", "",
+                  "forgectl export answer --project Library | forgectl apply -f - --project Before --dry-run | "
+                  "grep '^[+~]'");
+    expect_output(0, "4\n", "", "forgectl export marked --project Library -o json --executions | sort -u | grep -c '\"marked\"'");
+    expect_output(69, "", NULL, "forgectl export nothing --project Library");
 }
 
 int main(void)
@@ -240,12 +369,17 @@ int main(void)
         cmocka_unit_test(test_apply_tells_every_problem_at_once),
         cmocka_unit_test(test_apply_ends_an_alias_bomb),
         cmocka_unit_test(test_apply_without_a_manifest),
-        cmocka_unit_test(test_apply_makes_the_marked_version_current),
+        cmocka_unit_test(test_apply_refuses_references_to_nothing),
+        cmocka_unit_test(test_apply_plans_applies_and_applies_again),
         cmocka_unit_test(test_apply_updates_what_differs),
+        cmocka_unit_test(test_apply_makes_the_marked_version_current),
+        cmocka_unit_test(test_apply_counts_executions),
+        cmocka_unit_test(test_apply_killed_at_any_moment),
         cmocka_unit_test(test_apply_creates_and_updates_users),
         cmocka_unit_test(test_apply_passes_a_refusal_on),
         cmocka_unit_test(test_apply_chooses_a_project),
         cmocka_unit_test(test_export_is_applied_unchanged),
+        cmocka_unit_test(test_export_of_a_prompt_goes_anywhere),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,4 +1,4 @@
-/* seeds/: each manifest on a fresh database, again, after a reset of the database. */
+/* seeds/: each manifest on a fresh database, again, after a reset of the database, both together, and interrupted at any moment. */
 #include "forgectl_test_support.h"
 
 #include "support/forged_child.h"
@@ -81,7 +81,7 @@ static void expect_rows(const struct home *home, const char *table, int64_t rows
 struct counts {
     int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions;
 };
-static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0}, library = {1, 1, 1, 5, 5, 5, 11, 11}, both = {1, 3, 3, 5, 6, 6, 11, 11};
 
 static void expect_counts(const struct home *home, const struct counts *counts)
 {
@@ -94,6 +94,13 @@ static void expect_counts(const struct home *home, const struct counts *counts)
     expect_rows(home, "prompt_versions", counts->versions);
     expect_rows(home, "prompt_tags", counts->prompt_tags);
     expect_rows(home, "executions", counts->executions);
+}
+
+/* An organization of somebody, whose session the next commands use. */
+static void create_organization(void)
+{
+    expect_output(0, NULL, "", "printf 'secret\n' | forgectl organization create Somebody --admin-email a@b.example --password-stdin");
+    expect_output(0, "", NULL, "printf 'secret\n' | forgectl login a@b.example --password-stdin");
 }
 
 static void log_in_as_demo_admin(void)
@@ -136,6 +143,96 @@ static void test_demo(void **state)
     close_home(&home);
 }
 
+static void test_library(void **state)
+{
+    struct home home;
+    open_home(&home);
+    for (int round = 0; round < 2; round++) {
+        create_organization();
+        expect_output(0, "16 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/prompt_library.yaml | tail -1");
+        expect_counts(&home, &library);
+        expect_output(0, "0 to create, 0 to update, 15 unchanged\n", "", "forgectl apply -f $SEEDS/prompt_library.yaml | tail -1");
+        expect_counts(&home, &library);
+        assert_int_equal(number(&home, "select count(distinct rating) from executions"), 5);
+        assert_int_equal(number(&home, "select count(*) from executions where rating is null"), 1);
+        assert_true(number(&home, "select count(*) from executions where not success") >= 2);
+        assert_int_equal(number(&home, "select count(distinct tag_id) from prompt_tags"), 5);
+        expect_output(0, "Prompt Library\n", "", "forgectl project list -o name");
+        expect_output(0, "architecture\ncode-review\ndebugging\ndocumentation\ntesting\n", "",
+                      "forgectl prompt list --project 'Prompt Library' -o name");
+        if (round == 0)
+            reset(&home);
+    }
+    close_home(&home);
+}
+
+static void test_both(void **state)
+{
+    struct home home;
+    open_home(&home);
+    expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml");
+    log_in_as_demo_admin();
+    for (int round = 0; round < 2; round++) {
+        expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/prompt_library.yaml");
+        expect_counts(&home, &both);
+    }
+    expect_output(0, "0 to create, 0 to update, 22 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    reset(&home);
+    expect_output(0, "22 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
+    expect_counts(&home, &both);
+    close_home(&home);
+}
+
+/* ---- interrupted ---- */
+
+/* Applies until that succeeds: a step of a killed run may still be under way. */
+static void finish(void)
+{
+    expect_output(0, NULL, NULL, "for i in 1 2 3 4 5; do forgectl apply -f $SEEDS && exit 0; done; exit 1");
+    expect_output(0, "0 to create, 0 to update, 22 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+}
+
+/* After each step in turn: forgectl ends by a signal when nobody reads what it tells. */
+static void test_interrupted_after_each_step(void **state)
+{
+    struct home home;
+    open_home(&home);
+    expect_output(0, NULL, NULL,
+                  "for step in 1 2 3 4 5 6 7 8 9 10 11; do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
+    finish();
+    expect_counts(&home, &both);
+    close_home(&home);
+}
+
+/* In the middle of calls: killed after 10 ms, 22 ms and so on. */
+static void test_killed_at_any_moment(void **state)
+{
+    struct home home;
+    open_home(&home);
+    expect_output(0, NULL, NULL,
+                  "for ms in $(seq 10 12 500); do timeout -s KILL $(printf '0.%%03d' $ms) \"$(command -v forgectl)\" apply -f $SEEDS "
+                  ">/dev/null 2>&1; done; true");
+    finish();
+    expect_counts(&home, &both);
+    close_home(&home);
+}
+
+/* The server goes away in the middle and comes back. */
+static void test_server_killed_in_the_middle(void **state)
+{
+    struct home home;
+    open_home(&home);
+    for (int step = 3; step < 20; step += 8) {
+        expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS 2>&1 >/dev/null | (sed -n '%dq'; kill -KILL %d; cat)", step,
+                      (int)forged_child_pid(home.server));
+        forged_child_kill(home.server);
+        serve(&home);
+    }
+    finish();
+    expect_counts(&home, &both);
+    close_home(&home);
+}
+
 /* Passwords as short as the demo's are for development only: the server says so, and forgectl passes it on. */
 static void test_production_refuses_the_demo(void **state)
 {
@@ -171,6 +268,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_library),
+        cmocka_unit_test(test_both),
+        cmocka_unit_test(test_interrupted_after_each_step),
+        cmocka_unit_test(test_killed_at_any_moment),
+        cmocka_unit_test(test_server_killed_in_the_middle),
         cmocka_unit_test(test_production_refuses_the_demo),
         cmocka_unit_test(test_demo_without_operator_token),
     };

@@ -28,12 +28,14 @@ forge_code forge_tls_new(const struct forge_tls_config *config, struct forge_tls
 struct forge_tls *forge_tls_ref(struct forge_tls *tls);
 void forge_tls_unref(struct forge_tls *tls); /* accepts NULL */
 
+enum { FORGE_TLS_URI_MAX = 2048 /* bytes: the longest SPIFFE ID */ };
+
 /* Who is on the other end, from its verified certificate. */
 struct forge_tls_peer {
-    bool verified;          /* a certificate was sent and its chain verified */
-    char spiffe_id[256];    /* the first SAN URI, "" if there is none */
-    char common_name[128];  /* of the subject, for logs */
-    uint8_t key_sha256[32]; /* SHA-256 of its DER SubjectPublicKeyInfo */
+    bool verified;                         /* a certificate was sent and its chain verified */
+    char spiffe_id[FORGE_TLS_URI_MAX + 1]; /* the first SAN URI, "" if there is none */
+    char common_name[128];                 /* of the subject, for logs */
+    uint8_t key_sha256[32];                /* SHA-256 of its DER SubjectPublicKeyInfo */
 };
 
 #endif

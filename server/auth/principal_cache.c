@@ -183,8 +183,10 @@ void auth_principal_cache_put(struct auth_principal_cache *cache, const uint8_t 
 /* Which id of a principal a kind of change is about; NULL: none, the change does not concern credentials. */
 static const struct forge_uuid *concerned(const struct auth_principal *principal, const char *kind)
 {
-    if (strcmp(kind, "api_key") == 0 || strcmp(kind, "service_account") == 0)
+    if (strcmp(kind, "api_key") == 0)
         return &principal->id;
+    if (strcmp(kind, "service_account") == 0)
+        return &principal->service_account_id;
     if (strcmp(kind, "session") == 0)
         return &principal->session_id;
     if (strcmp(kind, "user") == 0)

@@ -1,4 +1,4 @@
-/* Verified credentials, by the hash of their token, so that a known caller costs no database access.
+/* Verified credentials, by the hash of their token or certificate, so that a known caller costs no database access.
  *
  * Sharded by hash, one short lock each; bounded, the least recently used entry of a shard makes room. Entries go with their
  * credential's expiry and are dropped by the change feed. A credential that was read while a change of its organization arrived is

@@ -22,11 +22,10 @@ struct rpc_server; /* private to rpc */
 
 /* What handlers need to know of the server's settings; the same for the life of the server. */
 struct rpc_settings {
-    const struct auth_keys *keys;  /* for auth/lockout.h */
-    bool development;              /* mode=development: short passwords are allowed */
-    size_t message_max;            /* bytes of a message after the connection's first verified credential */
-    size_t reply_max;              /* bytes of a reply's payload */
-    unsigned calls_per_connection; /* in flight */
+    const struct auth_keys *keys; /* for auth/lockout.h */
+    bool development;             /* mode=development: short passwords are allowed */
+    size_t message_max;           /* bytes of a message after the connection's first verified credential */
+    size_t reply_max;             /* bytes of a reply's payload */
 };
 
 struct rpc_call {
@@ -38,6 +37,7 @@ struct rpc_call {
     int64_t now_us;               /* the request's wall clock: every time a handler stores comes from here */
     uint64_t deadline_ns;         /* monotonic */
     const char *peer_address;     /* of the connection, "" over ipc */
+    unsigned calls_in_flight_max; /* on this connection, as it is or as this credential makes it */
     bool woken;                   /* parked before and run again */
     struct rpc_server *server;
 };

@@ -28,9 +28,11 @@ static bool copy_peer(struct rpc_connection *connection, const struct rpc_source
     if (!source->peer || !source->peer->verified)
         return true;
     connection->peer = malloc(sizeof *connection->peer);
-    if (connection->peer)
-        *connection->peer = *source->peer;
-    return connection->peer != NULL;
+    if (!connection->peer)
+        return false;
+    *connection->peer = *source->peer;
+    auth_credential_of_certificate(connection->peer, &connection->certificate);
+    return true;
 }
 
 struct rpc_connection *rpc_source_open(struct rpc_server *server, struct forge_loop *loop, const struct rpc_source *source)
@@ -84,11 +86,17 @@ void rpc_source_close(struct rpc_connection *connection)
     rpc_connection_free_if_done(connection);
 }
 
-void rpc_connection_set_verified(struct rpc_connection *connection)
+unsigned rpc_calls_in_flight_max(const struct rpc_server *server, const struct auth_principal *principal)
+{
+    return principal->calls_in_flight_max > 0 ? principal->calls_in_flight_max : server->config.calls_per_connection;
+}
+
+void rpc_connection_set_verified(struct rpc_connection *connection, const struct auth_principal *principal)
 {
     if (connection->verified || connection->closed)
         return;
     connection->verified = true;
+    connection->calls_max = rpc_calls_in_flight_max(connection->server, principal);
     if (connection->functions->verified)
         connection->functions->verified(connection->user);
 }

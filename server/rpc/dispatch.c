@@ -146,13 +146,18 @@ static forge_code admit(struct rpc_active *active, const struct rpc_message *mes
 
 /* --- who calls ------------------------------------------------------------------------------------------------------- */
 
-/* A connection mostly repeats one token: its hash is kept. */
+/* A connection mostly repeats one token: its hash is kept. A token counts before the client certificate, which may be a proxy's. */
 static forge_code read_credential(struct rpc_active *active)
 {
     struct rpc_connection *connection = active->connection;
     const char *token = active->header->authorization;
-    if (token[0] == '\0')
+    if (token[0] == '\0' && !connection->peer)
         return rpc_active_refuse(active, FORGE_UNAUTHENTICATED, "this method needs a credential");
+    if (token[0] == '\0') {
+        active->credential = connection->certificate;
+        active->has_credential = true;
+        return FORGE_OK;
+    }
     if (strcmp(token, connection->token) != 0) {
         forge_code code = auth_credential_read(token, &connection->credential, &active->call.error);
         if (code != FORGE_OK)
@@ -192,7 +197,8 @@ static forge_code identify(struct rpc_active *active, bool *out_known)
     if (!active->authenticated)
         return FORGE_OK;
     active->caller_id = principal->id;
-    rpc_connection_set_verified(active->connection);
+    rpc_connection_set_verified(active->connection, principal);
+    active->call.calls_in_flight_max = active->connection->calls_max;
     return auth_rule_check(active->rule, principal, &active->call.error);
 }
 
@@ -200,7 +206,7 @@ static forge_code check_limits(struct rpc_active *active)
 {
     const struct rpc_connection *connection = active->connection;
     const struct rpc_server_config *config = &connection->server->config;
-    unsigned calls_max = connection->verified ? config->calls_per_connection : config->calls_unproven;
+    unsigned calls_max = connection->verified ? connection->calls_max : config->calls_unproven;
     if (connection->in_flight > calls_max) {
         active->quota_subject = "connection";
         active->call.error.retry_after_ms = RETRY_MS;
@@ -308,6 +314,7 @@ static void resume(struct rpc_active *active)
     forge_timer_disarm(active->loop->loop, &active->timer);
     active->parked.key = NULL;
     active->call.now_us = wall_us(active->loop);
+    active->call.calls_in_flight_max = active->connection->verified ? active->connection->calls_max : 0;
     if (active->connection->closed) {
         rpc_dispatch_drop(active);
         return;
@@ -350,7 +357,7 @@ void rpc_dispatch_step(struct rpc_active *active)
         break;
     case RPC_STEP_INLINE:
         active->caller_id = active->call.principal.id;
-        rpc_connection_set_verified(active->connection);
+        rpc_connection_set_verified(active->connection, &active->call.principal);
         run_inline(active);
         break;
     case RPC_STEP_SETTLE:
@@ -381,7 +388,7 @@ void rpc_dispatch_finish(struct rpc_active *active)
         return;
     }
     if (active->authenticated)
-        rpc_connection_set_verified(connection);
+        rpc_connection_set_verified(connection, &active->call.principal);
     if (active->code != FORGE_OK && !active->handler_ran && !active->is_duplicate)
         error->not_executed = true;
     if (active->counted_waiting)

@@ -16,7 +16,8 @@ void rpc_dispatch_drop(struct rpc_active *active);
 
 /* connection.c */
 void rpc_connection_free_if_done(struct rpc_connection *connection);
-void rpc_connection_set_verified(struct rpc_connection *connection);
+/* principal: whose credential was verified on it; the first one decides how many calls may be in flight. */
+void rpc_connection_set_verified(struct rpc_connection *connection, const struct auth_principal *principal);
 /* call.c: takes the connection's queued and parked calls back and drops them. */
 void rpc_active_drop_waiting(struct rpc_connection *connection);
 /* As rpc_call_park(), also while draining, and up to the deadline itself. For duplicates. */

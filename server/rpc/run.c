@@ -68,12 +68,16 @@ forge_code rpc_run_handler(struct rpc_active *active)
 static forge_code authenticate(struct rpc_active *active)
 {
     struct auth_principal_cache *cache = rpc_active_server(active)->config.principals;
+    forge_code code = auth_certificate_find(active->call.db, &active->credential, &active->call.error);
+    if (code != FORGE_OK)
+        return code;
     uint64_t generation = auth_principal_cache_generation(cache, &active->credential.organization_id);
-    forge_code code =
-        auth_authenticate(active->call.db, &active->credential, active->call.now_us, &active->call.principal, &active->call.error);
+    code = auth_authenticate(active->call.db, &active->credential, active->call.now_us, &active->call.principal, &active->call.error);
     if (code != FORGE_OK)
         return code;
     active->authenticated = true;
+    if (active->call.calls_in_flight_max == 0)
+        active->call.calls_in_flight_max = rpc_calls_in_flight_max(rpc_active_server(active), &active->call.principal);
     auth_principal_cache_put(cache, active->credential.hash, &active->call.principal, generation);
     return auth_rule_check(active->rule, &active->call.principal, &active->call.error);
 }

@@ -231,11 +231,8 @@ forge_code rpc_server_new(const struct rpc_server_config *config, struct rpc_ser
     server->config = *config;
     strncpy(server->instance, config->instance ? config->instance : "", sizeof server->instance - 1);
     server->config.instance = server->instance;
-    server->settings = (struct rpc_settings){.keys = config->keys,
-                                             .development = config->development,
-                                             .message_max = config->message_max,
-                                             .reply_max = config->reply_max,
-                                             .calls_per_connection = config->calls_per_connection};
+    server->settings = (struct rpc_settings){
+        .keys = config->keys, .development = config->development, .message_max = config->message_max, .reply_max = config->reply_max};
     init_locks(server);
     code = match_rules(server, error);
     if (code == FORGE_OK)

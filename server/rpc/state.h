@@ -86,8 +86,10 @@ struct rpc_connection {
     const struct rpc_source_functions *functions;
     void *user;
     char peer_address[64];
-    struct forge_tls_peer *peer; /* NULL without a verified client certificate */
+    struct forge_tls_peer *peer;        /* NULL without a verified client certificate */
+    struct auth_credential certificate; /* that it is: counts where a call carries no token */
     bool verified, closed, submitting;
+    unsigned calls_max; /* in flight, once verified: of the credential that was the first */
     unsigned in_flight;
     struct rpc_active *calls;    /* in flight */
     unsigned parked;             /* under the lock of the table of parked calls */
@@ -152,5 +154,8 @@ void rpc_active_hand_back(struct rpc_active *active, enum rpc_step step);
 /* Sets what the caller will be told; returns code. */
 forge_code rpc_active_refuse(struct rpc_active *active, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
 uint64_t rpc_active_left_ns(const struct rpc_active *active); /* until the deadline, 0 = over */
+
+/* connection.c: calls in flight on a connection whose first verified credential is this one's. Any thread. */
+unsigned rpc_calls_in_flight_max(const struct rpc_server *server, const struct auth_principal *principal);
 
 #endif

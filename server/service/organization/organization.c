@@ -231,7 +231,7 @@ static void who_am_i_fill(struct rpc_call *call, Forge__V1__WhoAmIResponse *out)
     out->expire_time = principal->expires_us != 0 ? reply_time_us(call, principal->expires_us) : NULL;
     out->message_bytes_max = (int64_t)settings->message_max;
     out->reply_bytes_max = (int64_t)settings->reply_max;
-    out->calls_in_flight_max = (int32_t)settings->calls_per_connection;
+    out->calls_in_flight_max = (int32_t)call->calls_in_flight_max;
     out->server_version = forge_arena_strdup(call->arena, FORGE_VERSION_TEXT);
 }
 

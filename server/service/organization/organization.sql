@@ -20,10 +20,11 @@ SELECT organization_id, slug, name, description, created_at, updated_at, row_ver
 FROM organizations
 WHERE organization_id = $1 AND deleted_at IS NULL;
 
--- What WhoAmI says beyond the principal: $2 is the id of a user or of an API key.
+-- What WhoAmI says beyond the principal: $2 is the id of a user, an API key or a service account.
 -- name: organization_who_am_i :one
-SELECT o.name AS organization_name, COALESCE(u.email, k.name) AS principal_name
+SELECT o.name AS organization_name, COALESCE(u.email, k.name, a.name) AS principal_name
 FROM organizations o
 LEFT JOIN users u ON u.organization_id = $1 AND u.id = $2
 LEFT JOIN api_keys k ON k.organization_id = $1 AND k.id = $2
+LEFT JOIN service_accounts a ON a.organization_id = $1 AND a.id = $2
 WHERE o.organization_id = $1;

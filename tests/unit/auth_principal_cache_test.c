@@ -121,7 +121,7 @@ static void test_cache_changes_drop_what_they_concern(void **state)
         const char *kind;
         const struct forge_uuid *id;
     } kinds[] = {{"api_key", &principal.id},         {"session", &principal.session_id}, {"user", &principal.user_id},
-                 {"project", &principal.project_id}, {"service_account", &principal.id}, {"organization", &principal.organization_id}};
+                 {"project", &principal.project_id}, {"service_account", &principal.service_account_id}, {"organization", &principal.organization_id}};
     put(cache, 2, &other);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         put(cache, 1, &principal);

@@ -10,9 +10,6 @@
 
 #include <string.h>
 
-/* "pfk_", the organization's 22 characters and the first 4 of the secret: enough to tell the keys of one organization apart. */
-enum { TOKEN_PREFIX_LENGTH = 4 + 22 + 4 };
-
 static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ApiKey *out)
 {
     out->id = db_row_uuid_text(row, "id");
@@ -20,6 +17,7 @@ static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Fo
     reply_scopes(call, (unsigned)db_row_int32(row, "scopes"), &out->n_scopes, &out->scopes);
     out->project_id = db_row_uuid_text(row, "project_id");
     out->creator_user_id = db_row_uuid_text(row, "created_by");
+    out->service_account_id = db_row_uuid_text(row, "service_account_id");
     out->token_prefix = db_row_text(row, "token_prefix");
     out->create_time = reply_time(call, row, "created_at");
     out->expire_time = reply_time(call, row, "expires_at");
@@ -30,8 +28,8 @@ static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Fo
 /* What CreateApiKey stores, checked. */
 struct creation {
     unsigned scopes;
-    bool has_project, expires;
-    struct forge_uuid id, project_id;
+    bool has_project, has_account, expires;
+    struct forge_uuid id, project_id, account_id;
     int64_t expires_us;
 };
 
@@ -55,30 +53,30 @@ static void scopes_check(struct rpc_call *call, const Forge__V1__CreateApiKeyReq
     *out = scopes;
 }
 
+/* Whom all of them need; ingesting writes. */
 static enum auth_role scopes_role(unsigned scopes)
 {
     if ((scopes & AUTH_SCOPE_ADMIN) != 0)
         return AUTH_ROLE_ADMIN;
-    return (scopes & AUTH_SCOPE_WRITE) != 0 ? AUTH_ROLE_DEVELOPER : AUTH_ROLE_VIEWER;
+    return (scopes & (AUTH_SCOPE_WRITE | AUTH_SCOPE_INGEST)) != 0 ? AUTH_ROLE_DEVELOPER : AUTH_ROLE_VIEWER;
 }
 
 static forge_code create_check(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, struct creation *creation)
 {
-    struct forge_uuid service_account_id;
     validate_name(call, "name", in->name);
     scopes_check(call, in, &creation->scopes);
     creation->has_project = in->project_id[0] != '\0' && validate_uuid(call, "project_id", in->project_id, &creation->project_id);
-    if (in->service_account_id[0] != '\0')
-        validate_uuid(call, "service_account_id", in->service_account_id, &service_account_id);
+    creation->has_account =
+        in->service_account_id[0] != '\0' && validate_uuid(call, "service_account_id", in->service_account_id, &creation->account_id);
     creation->expires = in->expire_time != NULL && validate_time(call, "expire_time", in->expire_time, &creation->expires_us);
     /* Against the time in the request itself: a replay of a key that has expired meanwhile must get its reply. */
     if (creation->expires && creation->expires_us <= forge_uuid_v7_ms(&call->request_id) * 1000)
         rpc_call_violation(call, "expire_time", "must be in the future");
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
-    if (in->service_account_id[0] != '\0')
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "service account %s not found", in->service_account_id);
-    if (call->principal.kind != AUTH_USER)
+    if (!auth_principal_may_use_project(&call->principal, &creation->project_id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to one project and creates keys of that one only");
+    if (!creation->has_account && call->principal.kind != AUTH_USER)
         return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "only a user with a session creates keys that act for their creator");
     if (scopes_role(creation->scopes) > call->principal.role)
         return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "a scope is above the caller's own role");
@@ -92,7 +90,9 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, &creation->id);
     db_bind_text(q, in->name);
-    db_bind_uuid(q, &call->principal.user_id);
+    db_bind_uuid(q, forge_uuid_is_nil(&call->principal.user_id) ? &call->principal.id : &call->principal.user_id);
+    db_bind_uuid(q, creation->has_account ? NULL : &call->principal.user_id);
+    db_bind_uuid(q, creation->has_account ? &creation->account_id : NULL);
     db_bind_uuid(q, creation->has_project ? &creation->project_id : NULL);
     db_bind_int32(q, (int32_t)creation->scopes);
     db_bind_text(q, prefix);
@@ -102,7 +102,21 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
         db_bind_time_us(q, creation->expires_us);
     else
         db_bind_null(q);
+    db_bind_int32(q, (int32_t)scopes_role(creation->scopes));
     return q;
+}
+
+/* Why there is no key. */
+static forge_code create_refuse(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, const struct creation *creation,
+                                const struct db_row *row)
+{
+    if (creation->has_account && !db_row_bool(row, "account_found"))
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "service account %s not found", in->service_account_id);
+    if (!db_row_bool(row, "project_found"))
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", in->project_id);
+    if (!db_row_bool(row, "role_suffices"))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "a scope is above the service account's role");
+    return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "the service account is bound to another project");
 }
 
 static forge_code create_store(struct rpc_call *call, const Forge__V1__CreateApiKeyRequest *in, const struct creation *creation,
@@ -110,14 +124,13 @@ static forge_code create_store(struct rpc_call *call, const Forge__V1__CreateApi
 {
     uint8_t hash[FORGE_SHA256_SIZE];
     auth_token_hash(token, hash);
-    const char *prefix = forge_arena_strndup(call->arena, token, TOKEN_PREFIX_LENGTH);
+    const char *prefix = forge_arena_strndup(call->arena, token, AUTH_TOKEN_SHOWN_LENGTH);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(create_statement(call, in, creation, prefix, hash), &row, &found, &call->error);
+    forge_code rc = db_run_one(create_statement(call, in, creation, prefix, hash), &row, &call->error);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", in->project_id);
+    if (db_row_is_null(&row, "id"))
+        return create_refuse(call, in, creation, &row);
     api_key_from_row(call, &row, out);
     return FORGE_OK;
 }

@@ -246,6 +246,7 @@ static forge_code channel_fill(struct forge_channel *channel, const struct forge
     const struct forge_tls_config tls = {
         .certificate_file = options->certificate_file, .key_file = options->key_file, .ca_file = options->ca_file};
     take_options(channel, options);
+    channel->has_certificate = options->certificate_file != NULL;
     forge_code code = forge__address_list_parse(options->addresses, &channel->addresses, error);
     if (code == FORGE_OK)
         code = forge_tls_new(&tls, &channel->tls, error);

@@ -25,6 +25,7 @@ struct forge_channel {
     atomic_uint next_shard;
     atomic_uint calls_in_flight; /* objects taken and not released */
     atomic_bool is_closing;
+    bool has_certificate; /* a credential too, where the server has an account for it */
     uint32_t calls_in_flight_max;
     uint32_t default_timeout_ms;
     uint32_t reply_bytes_max;

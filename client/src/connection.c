@@ -102,6 +102,11 @@ static void note_failure(const struct forge__connection *connection, const char 
 
 /* ---- identity: WhoAmI before large messages ---- */
 
+static bool has_credential(const struct forge__connection *connection)
+{
+    return connection->shard->token || connection->shard->channel->has_certificate;
+}
+
 static void ask_identity(struct forge__connection *connection)
 {
     uint8_t stack[4];
@@ -170,7 +175,7 @@ void forge__connection_token_changed(struct forge__connection *connection)
 {
     if (connection->state != FORGE__CONNECTION_OPEN || connection->identity == FORGE__IDENTITY_VERIFIED)
         return;
-    if (connection->shard->token) {
+    if (has_credential(connection)) {
         ask_identity(connection);
     } else {
         connection->identity = FORGE__IDENTITY_NONE;
@@ -342,7 +347,7 @@ static void on_opened(struct forge_link *link, void *user)
         forge_link_close(link);
         return;
     }
-    if (shard->token)
+    if (has_credential(connection))
         ask_identity(connection);
     forge__shard_pump(shard);
 }

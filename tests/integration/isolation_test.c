@@ -21,7 +21,7 @@
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, all of the organization at home; $n a new
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, all of the organization at home; $n a new
  * number. */
 static const struct row {
     const char *method, *request;
@@ -61,6 +61,10 @@ static const struct row {
     {ORGANIZATION "ListApiKeys", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "ListApiKeys", "{\"project_id\": \"$p\", \"show_revoked\": true}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "RevokeApiKey", "{\"id\": \"$k\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {ORGANIZATION "CreateServiceAccount", "{\"name\": \"account $n\", \"role\": \"ROLE_VIEWER\", \"project_id\": \"$p\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "ListServiceAccounts", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "DeleteServiceAccount", "{\"id\": \"$a\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROJECT "CreateProject", "{\"name\": \"Project $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
     {PROJECT "GetProject", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROJECT "GetProject", "{\"name\": \"Private\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
@@ -124,8 +128,8 @@ static const struct refusal {
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
-/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, and a user. */
-static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE];
+/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, and a service account. */
+static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -148,6 +152,9 @@ static char *fill_in(const char *template)
                 break;
             case 'q':
                 part = prompt_id;
+                break;
+            case 'a':
+                part = account_id;
                 break;
             case 'k':
                 part = key_id;
@@ -226,6 +233,19 @@ static void new_key(struct forge_channel *admin, const char *project, char out_i
     forge__v1__api_key__free_unpacked(key, NULL);
 }
 
+static void new_account(struct forge_channel *admin)
+{
+    Forge__V1__CreateServiceAccountRequest request = FORGE__V1__CREATE_SERVICE_ACCOUNT_REQUEST__INIT;
+    Forge__V1__ServiceAccount *account;
+    struct forge_error error = {0};
+    request.name = TEXT("Confidential account");
+    request.role = FORGE__V1__ROLE__ROLE_VIEWER;
+    request.project_id = project_id;
+    world_check(&world, "CreateServiceAccount", forge_organization_create_service_account(admin, NULL, &request, &account, &error), &error);
+    snprintf(account_id, sizeof account_id, "%s", account->id);
+    forge__v1__service_account__free_unpacked(account, NULL);
+}
+
 static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
 {
     Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
@@ -257,10 +277,12 @@ static struct forge_channel *fresh_channel(const struct row *row, bool home)
     return world_channel(&world, 0, token);
 }
 
-/* The first call may find the credential unknown, later ones know it. Logout ends it, and wrong passwords are counted. */
+/* The first call may find the credential unknown, later ones know it. Logout ends it, wrong passwords are counted, what is deleted is gone.
+ */
 static unsigned times(const struct row *row)
 {
-    bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0;
+    bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0 ||
+                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0;
     return row->need == PUBLIC || once ? 1 : 3;
 }
 
@@ -327,6 +349,7 @@ static int open_world(void **state)
     tag_secret(admin);
     new_key(admin, project_id, key_id, token);
     new_user(admin, user_id);
+    new_account(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
@@ -356,8 +379,9 @@ static int64_t state_of_home(void)
         "(SELECT count(*)::text FROM executions WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
+        "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, user_id, id, key_id);
+        id, id, id, id, id, id, id, user_id, id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */

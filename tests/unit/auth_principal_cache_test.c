@@ -25,6 +25,7 @@ static struct auth_principal principal_new(enum auth_kind kind)
     forge_uuid_v7(&principal.organization_id);
     forge_uuid_v7(&principal.id);
     forge_uuid_v7(&principal.user_id);
+    forge_uuid_v7(&principal.service_account_id);
     forge_uuid_v7(&principal.session_id);
     forge_uuid_v7(&principal.project_id);
     return principal;
@@ -120,8 +121,12 @@ static void test_cache_changes_drop_what_they_concern(void **state)
     const struct {
         const char *kind;
         const struct forge_uuid *id;
-    } kinds[] = {{"api_key", &principal.id},         {"session", &principal.session_id}, {"user", &principal.user_id},
-                 {"project", &principal.project_id}, {"service_account", &principal.service_account_id}, {"organization", &principal.organization_id}};
+    } kinds[] = {{"api_key", &principal.id},
+                 {"session", &principal.session_id},
+                 {"user", &principal.user_id},
+                 {"project", &principal.project_id},
+                 {"service_account", &principal.service_account_id},
+                 {"organization", &principal.organization_id}};
     put(cache, 2, &other);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         put(cache, 1, &principal);

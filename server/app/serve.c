@@ -15,6 +15,7 @@
 #include "http/http.h"
 #include "rpc/nng_listener.h"
 #include "rpc/server.h"
+#include "service/prompt/watch.h"
 #include "wire/clock.h"
 #include "wire/loop.h"
 
@@ -102,6 +103,24 @@ static uint64_t feed_last_poll_ms(void *user)
     return db_change_feed_last_poll_ms(((struct serve *)user)->feed);
 }
 
+/* Watches of a project's prompts look again. */
+static void wake_watches(const struct db_change *change, void *user)
+{
+    struct serve *serve = user;
+    char key[PROMPT_WATCH_KEY_SIZE];
+    bool is_prompt = strcmp(change->kind, "prompt") == 0 || strcmp(change->kind, "prompt_delete") == 0;
+    if (!is_prompt && strcmp(change->kind, "project") != 0)
+        return;
+    prompt_watch_key(is_prompt ? &change->parent_id : &change->object_id, key);
+    rpc_wake(serve->rpc, key);
+}
+
+/* Changes may have been missed. */
+static void wake_all_watches(void *user)
+{
+    rpc_wake_all(((struct serve *)user)->rpc, PROMPT_WATCH_KEY_PREFIX);
+}
+
 /* What this server wrote itself is dropped from its caches at once; the feed tells it again later. */
 static void changed_here(void *user, const struct forge_uuid *organization_id, const char *kind, const struct forge_uuid *object_id,
                          const struct forge_uuid *parent_id)
@@ -114,6 +133,7 @@ static void changed_here(void *user, const struct forge_uuid *organization_id, c
     if (parent_id != NULL)
         change.parent_id = *parent_id;
     auth_principal_cache_changed(&change, serve->principals);
+    wake_watches(&change, serve);
 }
 
 /* ---- metrics ---- */
@@ -225,10 +245,10 @@ static forge_code check_keys(struct db_session *session, void *user, struct forg
     return auth_key_check(session, &serve->keys, serve->config.key_file, error);
 }
 
-static forge_code start_database(struct serve *serve, struct forge_error *error)
+static struct db_pool_config pool_config(struct serve *serve)
 {
     const struct app_config *config = &serve->config;
-    struct db_pool_config pool = {
+    return (struct db_pool_config){
         .url = config->database_url,
         .application_name = "forged",
         .kept_max = config->database_connections_kept,
@@ -239,17 +259,28 @@ static forge_code start_database(struct serve *serve, struct forge_error *error)
         .check = check_keys,
         .check_user = serve,
     };
-    const struct db_change_listener listeners[] = {
-        {.changed = auth_principal_cache_changed, .reset = auth_principal_cache_reset, .user = serve->principals},
-    };
+}
+
+static forge_code start_database(struct serve *serve, struct forge_error *error)
+{
+    struct db_pool_config pool = pool_config(serve);
     forge_code rc = db_pool_new(&pool, &serve->pool, error);
     if (rc != FORGE_OK)
         return rc;
     pool.kept_max = serve->config.rpc.auth_threads;
     pool.extra_max = 0;
-    rc = db_pool_new(&pool, &serve->slow_pool, error);
-    if (rc != FORGE_OK)
-        return rc;
+    return db_pool_new(&pool, &serve->slow_pool, error);
+}
+
+/* After the RPC server, which it wakes, and before any call. */
+static forge_code start_feed(struct serve *serve, struct forge_error *error)
+{
+    const struct app_config *config = &serve->config;
+    const struct db_pool_config pool = pool_config(serve);
+    const struct db_change_listener listeners[] = {
+        {.changed = auth_principal_cache_changed, .reset = auth_principal_cache_reset, .user = serve->principals},
+        {.changed = wake_watches, .reset = wake_all_watches, .user = serve},
+    };
     return db_change_feed_new(&pool, config->change_poll_interval_ms, listeners, sizeof listeners / sizeof listeners[0], &serve->feed,
                               error);
 }
@@ -331,6 +362,8 @@ static forge_code start(struct serve *serve, struct forge_error *error)
     rc = start_database(serve, error);
     if (rc == FORGE_OK)
         rc = start_rpc(serve, error);
+    if (rc == FORGE_OK)
+        rc = start_feed(serve, error);
     if (rc != FORGE_OK)
         return rc;
     register_metrics(serve);
@@ -350,6 +383,7 @@ static void stop(struct serve *serve)
 {
     rpc_nng_listener_free(serve->ipc);
     http_server_free(serve->http);
+    db_change_feed_stop(serve->feed);
     rpc_server_free(serve->rpc);
     app_maintainer_stop(serve->maintainer);
     db_change_feed_free(serve->feed);

@@ -25,6 +25,7 @@ struct db_change_feed {
     struct db_change_listener listeners[DB_CHANGE_LISTENERS_MAX];
     unsigned listener_count;
     pthread_t thread;
+    bool joined;          /* of whoever stops it */
     pthread_mutex_t lock; /* stopping, connected, position */
     pthread_cond_t stop;
     bool stopping, connected;
@@ -279,15 +280,23 @@ forge_code db_change_feed_new(const struct db_pool_config *config, unsigned inte
     return FORGE_OK;
 }
 
-void db_change_feed_free(struct db_change_feed *feed)
+void db_change_feed_stop(struct db_change_feed *feed)
 {
-    if (feed == NULL)
+    if (feed == NULL || feed->joined)
         return;
     pthread_mutex_lock(&feed->lock);
     feed->stopping = true;
     pthread_cond_signal(&feed->stop);
     pthread_mutex_unlock(&feed->lock);
     pthread_join(feed->thread, NULL);
+    feed->joined = true;
+}
+
+void db_change_feed_free(struct db_change_feed *feed)
+{
+    if (feed == NULL)
+        return;
+    db_change_feed_stop(feed);
     feed_destroy(feed);
 }
 

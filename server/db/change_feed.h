@@ -28,7 +28,9 @@ struct db_change_feed;
 /* Starts the thread. Listeners are copied. */
 forge_code db_change_feed_new(const struct db_pool_config *config, unsigned interval_ms, const struct db_change_listener *listeners,
                               unsigned listener_count, struct db_change_feed **out, struct forge_error *error) FORGE_MUST_CHECK;
-void db_change_feed_free(struct db_change_feed *feed); /* joins; accepts NULL */
+/* Ends and joins the thread: no listener is called any more, what the feed knows can still be asked. Accepts NULL; may be repeated. */
+void db_change_feed_stop(struct db_change_feed *feed);
+void db_change_feed_free(struct db_change_feed *feed); /* stops first; accepts NULL */
 /* Monotonic ms of the last good poll's beginning, 0 before the first. Any thread. Caches are bypassed while it is older than 1 s. */
 uint64_t db_change_feed_last_poll_ms(const struct db_change_feed *feed);
 /* Opaque position for watch tokens: system identifier, timeline and floor. UNAVAILABLE while not connected. */

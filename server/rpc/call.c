@@ -225,15 +225,24 @@ void rpc_call_unpark(struct rpc_call *call)
     active->parked.key = NULL;
 }
 
-void rpc_wake(struct rpc_server *server, const char *key)
+static void wake(struct rpc_parked_entry *entry)
 {
-    struct rpc_parked_entry *entry = rpc_parked_take(server->parked, key);
     while (entry) {
         struct rpc_parked_entry *next = entry->next;
         entry->call->call.woken = true;
         rpc_active_hand_back(entry->call, RPC_STEP_RESUME);
         entry = next;
     }
+}
+
+void rpc_wake(struct rpc_server *server, const char *key)
+{
+    wake(rpc_parked_take(server->parked, key));
+}
+
+void rpc_wake_all(struct rpc_server *server, const char *prefix)
+{
+    wake(rpc_parked_take_all(server->parked, prefix));
 }
 
 bool rpc_server_is_draining(const struct rpc_server *server)

@@ -58,8 +58,9 @@ forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const ch
  * connection or principal have too many parked calls. While the server drains nothing parks: FORGE_UNAVAILABLE. */
 forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_ms) FORGE_MUST_CHECK;
 void rpc_call_unpark(struct rpc_call *call);
-/* Ends the wait of every call parked under key. Any thread. */
+/* Ends the wait of every call parked under key; under every key that begins with prefix ("" = every call). Any thread. */
 void rpc_wake(struct rpc_server *server, const char *key);
+void rpc_wake_all(struct rpc_server *server, const char *prefix);
 
 /* For control's handlers: the state of this server, and the queued or parked call of the same principal on the same connection. */
 bool rpc_server_is_draining(const struct rpc_server *server);

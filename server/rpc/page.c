@@ -112,8 +112,9 @@ char *rpc_page_next(struct rpc_call *call, const void *filter, size_t filter_siz
     return base64url_write(call->arena, raw, (size_t)(at - raw) + MAC_SIZE);
 }
 
-/* NULL, or what is wrong with the token. */
-static const char *token_read(struct rpc_call *call, const char *text, const void *filter, size_t filter_size, struct rpc_page *out)
+/* NULL, or what is wrong with the token, whatever its age. */
+static const char *token_read(struct rpc_call *call, const char *text, const void *filter, size_t filter_size, struct rpc_page *out,
+                              int64_t *out_age_s)
 {
     uint8_t raw[RAW_MAX], mac[FORGE_SHA256_SIZE], binding[BINDING_SIZE];
     size_t size = base64url_read(text, raw);
@@ -126,8 +127,7 @@ static const char *token_read(struct rpc_call *call, const char *text, const voi
     mac_of(call, key, raw, size - MAC_SIZE, mac);
     if (!forge_equal_secret(mac, raw + size - MAC_SIZE, MAC_SIZE))
         return "is damaged";
-    if (call->now_us / 1000000 - (int64_t)get(&at, 8) > LIFETIME_S)
-        return "has expired";
+    *out_age_s = call->now_us / 1000000 - (int64_t)get(&at, 8);
     binding_of(call, filter, filter_size, binding);
     if (memcmp(binding, at, BINDING_SIZE) != 0)
         return "belongs to another query";
@@ -149,9 +149,24 @@ void rpc_page_read(struct rpc_call *call, int32_t page_size, const char *page_to
     if (page.size > RPC_PAGE_SIZE_MAX)
         page.size = RPC_PAGE_SIZE_MAX;
     if (page_token[0] != '\0') {
-        const char *problem = token_read(call, page_token, filter, filter_size, &page);
+        int64_t age_s = 0;
+        const char *problem = token_read(call, page_token, filter, filter_size, &page, &age_s);
+        if (!problem && age_s > LIFETIME_S)
+            problem = "has expired";
         if (problem)
             rpc_call_violation(call, "page_token", "page_token %s", problem);
     }
     *out = page;
+}
+
+bool rpc_page_token_read(struct rpc_call *call, const char *field, const char *token, const void *filter, size_t filter_size,
+                         struct rpc_page *out, int64_t *out_age_s)
+{
+    struct rpc_page page = {.size = RPC_PAGE_SIZE_DEFAULT};
+    const char *problem = token_read(call, token, filter, filter_size, &page, out_age_s);
+    if (problem)
+        rpc_call_violation(call, field, "%s %s", field, problem);
+    else
+        *out = page;
+    return !problem;
 }

@@ -21,4 +21,9 @@ void rpc_page_read(struct rpc_call *call, int32_t page_size, const char *page_to
 char *rpc_page_next(struct rpc_call *call, const void *filter, size_t filter_size, const char *name, int64_t number,
                     const struct forge_uuid *id);
 
+/* A token that is made by rpc_page_next() but is not a page's (WatchPrompts.resume_token): read as above, at any age, which it tells in
+ * seconds. False after noting what is wrong with it under this field; *out untouched then. */
+bool rpc_page_token_read(struct rpc_call *call, const char *field, const char *token, const void *filter, size_t filter_size,
+                         struct rpc_page *out, int64_t *out_age_s) FORGE_MUST_CHECK;
+
 #endif

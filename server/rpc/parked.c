@@ -180,14 +180,14 @@ bool rpc_parked_remove(struct rpc_parked *parked, struct rpc_parked_entry *entry
     return waits;
 }
 
-/* Takes what waits for key out of one bucket and appends it to *tail; returns the new tail. */
-static struct rpc_parked_entry **take_bucket(struct rpc_parked *parked, unsigned bucket, const char *key, uint64_t key_hash,
+/* Takes what waits for a key that begins with these bytes out of one bucket and appends it to *tail; returns the new tail. */
+static struct rpc_parked_entry **take_bucket(struct rpc_parked *parked, unsigned bucket, const char *begin, size_t size,
                                              struct rpc_parked_entry **tail)
 {
     struct rpc_parked_entry *following;
     for (struct rpc_parked_entry *entry = parked->first[bucket]; entry; entry = following) {
         following = entry->next;
-        if (key && (entry->key_hash != key_hash || strcmp(entry->key, key) != 0))
+        if (strncmp(entry->key, begin, size) != 0)
             continue;
         if (entry->state == RPC_PARKED_WAITING) {
             take_out(parked, entry);
@@ -202,13 +202,21 @@ static struct rpc_parked_entry **take_bucket(struct rpc_parked *parked, unsigned
 
 struct rpc_parked_entry *rpc_parked_take(struct rpc_parked *parked, const char *key)
 {
-    struct rpc_parked_entry *taken = NULL, **tail = &taken;
-    uint64_t key_hash = key ? hash_of(key, strlen(key)) : 0;
+    struct rpc_parked_entry *taken = NULL;
+    size_t length = strlen(key);
     pthread_mutex_lock(&parked->lock);
-    if (key)
-        take_bucket(parked, key_hash % BUCKETS, key, key_hash, tail);
-    for (unsigned bucket = 0; !key && bucket < BUCKETS && parked->count > 0; bucket++)
-        tail = take_bucket(parked, bucket, NULL, 0, tail);
+    take_bucket(parked, hash_of(key, length) % BUCKETS, key, length + 1, &taken); /* with the NUL: the whole key */
+    pthread_mutex_unlock(&parked->lock);
+    return taken;
+}
+
+struct rpc_parked_entry *rpc_parked_take_all(struct rpc_parked *parked, const char *prefix)
+{
+    struct rpc_parked_entry *taken = NULL, **tail = &taken;
+    size_t length = strlen(prefix);
+    pthread_mutex_lock(&parked->lock);
+    for (unsigned bucket = 0; bucket < BUCKETS && parked->count > 0; bucket++)
+        tail = take_bucket(parked, bucket, prefix, length, tail);
     pthread_mutex_unlock(&parked->lock);
     return taken;
 }

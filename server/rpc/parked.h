@@ -39,8 +39,10 @@ void rpc_parked_leave(struct rpc_parked *parked, struct rpc_parked_entry *entry)
 bool rpc_parked_settle(struct rpc_parked *parked, struct rpc_parked_entry *entry) FORGE_MUST_CHECK;
 /* Takes a waiting call out. False when somebody else has taken it. */
 bool rpc_parked_remove(struct rpc_parked *parked, struct rpc_parked_entry *entry) FORGE_MUST_CHECK;
-/* Takes every waiting call of this key out (oldest first, linked by next) and marks those that are not settled. key NULL: of every key. */
+/* Takes every waiting call of this key out (oldest first, linked by next) and marks those that are not settled. */
 struct rpc_parked_entry *rpc_parked_take(struct rpc_parked *parked, const char *key);
+/* The same for every key that begins with prefix ("" = every key). */
+struct rpc_parked_entry *rpc_parked_take_all(struct rpc_parked *parked, const char *prefix);
 
 /* Calls that wait: settled and not yet woken. */
 unsigned rpc_parked_count(struct rpc_parked *parked);

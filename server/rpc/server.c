@@ -304,7 +304,7 @@ void rpc_server_drain(struct rpc_server *server, unsigned timeout_ms, unsigned *
     const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
     atomic_store(&server->draining, true);
     stop_accepting(server);
-    rpc_wake(server, NULL); /* every watch is answered now; duplicates look again and wait on */
+    rpc_wake_all(server, ""); /* every watch is answered now; duplicates look again and wait on */
     pthread_mutex_lock(&server->drain_lock);
     while (calls_left(server) > 0 && forge_clock_monotonic_ns() < until_ns)
         pthread_cond_timedwait(&server->drained, &server->drain_lock, &until);

@@ -91,6 +91,7 @@ static const struct row {
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_NOT_FOUND},
     {PROMPT "ListPromptVersions", "{\"prompt_id\": \"$q\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "WatchPrompts", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROMPT "RecordExecution", "{\"prompt_id\": \"$q\", \"rating\": 3, \"notes\": \"note $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "RecordExecutions", "{\"requests\": [{\"prompt_id\": \"$q\", \"version\": 1}]}", ANY_KEY, FORGE_OK, FORGE_OK},
     {PROMPT "ListExecutions", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},

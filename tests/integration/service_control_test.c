@@ -413,9 +413,9 @@ static void test_a_parked_call_is_cancelled_by_its_own_connection_only(void **st
 static void test_methods_of_later_issues_are_unimplemented(void **state)
 {
     (void)state;
-    Forge__V1__ListTagsRequest request = FORGE__V1__LIST_TAGS_REQUEST__INIT;
-    Forge__V1__ListTagsResponse *reply;
-    service_fails(forge_prompt_list_tags(alpha.admin, NULL, &request, &reply, &service_error), FORGE_UNIMPLEMENTED, "ListTags");
+    Forge__V1__ListPoliciesRequest request = FORGE__V1__LIST_POLICIES_REQUEST__INIT;
+    Forge__V1__ListPoliciesResponse *reply;
+    service_fails(forge_policy_list(alpha.admin, NULL, &request, &reply, &service_error), FORGE_UNIMPLEMENTED, "ListPolicies");
 }
 
 int main(void)

@@ -32,7 +32,7 @@ static void test_parked_wakes_all_of_a_key_in_order(void **state)
     assert_null(taken);
     assert_null(rpc_parked_take(parked, "even"));
     assert_int_equal(connection, 3);
-    assert_ptr_equal(rpc_parked_take(parked, NULL), &entries[1]);
+    assert_ptr_equal(rpc_parked_take_all(parked, ""), &entries[1]);
     assert_int_equal(rpc_parked_count(parked), 0);
     assert_int_equal(connection, 0);
     rpc_parked_free(parked);

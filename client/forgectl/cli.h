@@ -138,7 +138,9 @@ const struct context *cli_context(struct cli *cli);
 /* Calls a method by its table entry with the global options. CLI_OK and a reply (free with cli_free), or an exit code after printing the
  * error. */
 int cli_call(struct cli *cli, const struct forge_method *method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
-/* The same without printing, for callers that go on after an error. timeout_ms 0 = the global one. */
+/* Opens the channel, unless it is open. CLI_OK or an exit code. */
+int cli_connect(struct cli *cli);
+/* The same without printing, on an open channel, for callers that go on after an error. timeout_ms 0 = the global one. */
 forge_code cli_try_call(struct cli *cli, const struct forge_method *method, const ProtobufCMessage *request, uint32_t timeout_ms,
                         ProtobufCMessage **out_reply, struct forge_error *error, struct forge_reply_info *info);
 /* Prints code, message, each violated field and what to do next; the exit code. Frees the error. */

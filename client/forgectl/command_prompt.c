@@ -239,6 +239,8 @@ int command_prompt_watch(struct cli *cli)
     Forge__V1__WatchPromptsRequest request = FORGE__V1__WATCH_PROMPTS_REQUEST__INIT;
     bool listed = false, changed = false;
     int code = resolve_project_id(cli, &request.project_id);
+    if (code == CLI_OK)
+        code = cli_connect(cli);
     request.wait_ms = WATCH_WAIT_MS;
     cli->timeout_ms = WATCH_DEADLINE_MS;
     while (code == CLI_OK && !(changed && cli_option(cli, "once"))) {

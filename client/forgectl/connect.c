@@ -56,7 +56,7 @@ int cli_connect_as(struct cli *cli, const char *token)
     return cli_fail(error.code == FORGE_INVALID_ARGUMENT ? CLI_USAGE : CLI_FAILED, "%s", error.message);
 }
 
-static int connect_with_settings(struct cli *cli)
+int cli_connect(struct cli *cli)
 {
     return cli->channel ? CLI_OK : cli_connect_as(cli, cli_setting(cli, "token", "FORGE_TOKEN", cli_context(cli)->token));
 }
@@ -73,7 +73,7 @@ int cli_call(struct cli *cli, const struct forge_method *method, const ProtobufC
 {
     struct forge_error error;
     struct forge_reply_info info;
-    int code = connect_with_settings(cli);
+    int code = cli_connect(cli);
     if (code != CLI_OK)
         return code;
     if (cli_try_call(cli, method, request, 0, out_reply, &error, &info) == FORGE_OK)

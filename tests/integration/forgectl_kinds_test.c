@@ -4,6 +4,7 @@
 
 #include "support/world.h"
 
+#include <pthread.h>
 #include <pty.h>
 #include <sys/wait.h>
 
@@ -195,12 +196,101 @@ static void test_prompts_change(void **state)
     expect_output(69, "", NULL, "forgectl prompt get moving");
 }
 
+/* ---- tag, execution ---- */
+
+static void test_tags_and_executions(void **state)
+{
+    expect_output(0, NULL, "", "forgectl prompt create used --content x");
+    expect_output(0, "Name     coding\nPrompts  0\n", "", "forgectl tag create coding | tail -2");
+    expect_output(70, "", NULL, "forgectl tag create coding");
+    expect_output(0, "Tags  coding\n", "", "forgectl prompt tag used coding");
+    expect_output(69, "", NULL, "forgectl prompt tag used missing");
+    expect_output(0, "used\n", "", "forgectl prompt list --tag coding -o name");
+    expect_output(0, "coding 1\n", "", "forgectl tag list --prefix cod | awk 'NR > 1 {print $1, $2}'");
+    expect_output(0, "Version  1\nRating   4\nSuccess  yes\nNotes    good\nUsed     <time>\n", "",
+                  "forgectl execution record used --rating 4 --notes good | tail -5");
+    expect_output(0, "Success  no\n", "", "forgectl execution record used --failed | grep Success");
+    expect_output(67, "", "forgectl: INVALID_ARGUMENT: rating: must be 1 to 5, or 0 for none\n  rating: must be 1 to 5, or 0 for none\n",
+                  "forgectl execution record used --rating 6");
+    expect_output(0, "no\n", "", "forgectl execution list used --success false | awk 'NR > 1 {print $4}'");
+    expect_output(0,
+                  "VERSION  EXECUTIONS  SUCCESS RATE  RATED  RATING  LAST\n"
+                  "1        2           0.5           1      4       <time>\n"
+                  "\n"
+                  "All versions together\n"
+                  "Executions    2\n"
+                  "Success rate  0.5\n"
+                  "Rated         1\n"
+                  "Rating        4\n",
+                  "", "forgectl prompt stats used");
+    expect_output(0, "rating_counts:\n- \"0\"\n", "", "forgectl prompt stats used -o yaml | grep -m1 -A1 rating_counts | sed 's/^ *//'");
+    expect_output(0, "", "", "forgectl prompt untag used coding -o name | grep .; true");
+    expect_output(0, "Deleted coding\n", "", "forgectl tag delete coding --yes");
+    expect_output(0, NULL, "", "forgectl prompt delete used --yes");
+}
+
+/* ---- watch ---- */
+
+static void *watch_once(void *output)
+{
+    forgectl_shell(output, "forgectl prompt watch --once");
+    return NULL;
+}
+
+/* The watch tells of what happens after its listing. */
+static void test_a_watch_prints_changes(void **state)
+{
+    struct child_output output;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, watch_once, &output), 0);
+    for (int waits = 0; world_metric(&world, 0, "forged_parked_calls") < 1; waits++) {
+        assert_true(waits < 10000);
+        world_sleep_ms(1);
+    }
+    struct forge_channel *channel = world_channel(&world, 0, world.home.admin_key);
+    char id[WORLD_ID_SIZE], expected[64];
+    world_create_prompt(&world, channel, &world.home, "watched", "x", id);
+    forge_channel_close(channel);
+    pthread_join(thread, NULL);
+    snprintf(expected, sizeof expected, "changed  %s\n", id);
+    assert_string_equal(output.out, expected);
+    assert_int_equal(output.exit_code, 0);
+    child_output_done(&output);
+}
+
+/* ---- service-account ---- */
+
+static void test_service_accounts(void **state)
+{
+    struct child_output output;
+    expect_output(0, "NAME  ROLE  SAN URI  PREFIX  CREATED  LAST USE  ID\n", "", "forgectl service-account list");
+    forgectl_shell(&output, "forgectl service-account create billing --role viewer -o name");
+    if (output.exit_code || strncmp(output.out, "pfk_", 4) != 0)
+        fail_msg("%s%s", output.out, output.err);
+    output.out[strcspn(output.out, "\n")] = '\0';
+    expect_output(0, "billing\n", "", "FORGE_TOKEN=%s forgectl whoami -o name", output.out);
+    expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl project create x", output.out);
+    expect_output(0, "billing\n", "", "forgectl service-account list --prefix bill -o name");
+    expect_output(70, "", NULL, "forgectl service-account create billing --role viewer");
+    expect_output(0, "Deleted billing\n", "", "forgectl service-account delete billing --yes");
+    expect_output(80, "", NULL, "FORGE_TOKEN=%s forgectl whoami", output.out);
+    expect_output(69, "", "forgectl: NOT_FOUND: there is no service account \"billing\"\n",
+                  "forgectl service-account delete billing --yes");
+    child_output_done(&output);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_users),          cmocka_unit_test(test_deletion_asks_on_a_terminal),
-        cmocka_unit_test(test_key_lists),      cmocka_unit_test(test_projects_change),
-        cmocka_unit_test(test_prompts_change), cmocka_unit_test(test_organizations),
+        cmocka_unit_test(test_users),
+        cmocka_unit_test(test_deletion_asks_on_a_terminal),
+        cmocka_unit_test(test_key_lists),
+        cmocka_unit_test(test_projects_change),
+        cmocka_unit_test(test_prompts_change),
+        cmocka_unit_test(test_tags_and_executions),
+        cmocka_unit_test(test_a_watch_prints_changes),
+        cmocka_unit_test(test_service_accounts),
+        cmocka_unit_test(test_organizations),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -11,24 +11,25 @@ WHERE r.rolname = current_user;
 -- What forge_app is granted by migrations/: a test revokes each and expects it here.
 -- name: db_serving_missing_grants :many
 SELECT wanted.privilege || ' ON ' || wanted.relation AS missing
-FROM (SELECT relation, unnest(privileges) AS privilege
-      FROM (VALUES ('api_keys', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('audit_heads', ARRAY['SELECT', 'INSERT', 'UPDATE']),
-                   ('audit_log', ARRAY['SELECT', 'INSERT']),
-                   ('changes', ARRAY['SELECT', 'INSERT', 'DELETE']),
-                   ('encryption_keys', ARRAY['SELECT', 'INSERT']),
-                   ('idempotency', ARRAY['SELECT', 'INSERT', 'UPDATE']),
-                   ('login_failures', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('login_names', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('operator_tokens', ARRAY['SELECT']),
-                   ('organization_names', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('organizations', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('projects', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('prompt_versions', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('prompts', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('schema_revisions', ARRAY['SELECT']),
-                   ('sessions', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-                   ('users', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])) AS granted (relation, privileges)) AS wanted
+FROM (SELECT unnest(relations) AS relation, privilege
+      FROM (VALUES (ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+                    ARRAY['ai_model_names', 'ai_models', 'api_keys', 'certificate_names', 'dataset_items',
+                          'dataset_versions', 'datasets', 'evaluation_results', 'evaluations', 'execution_totals',
+                          'executions', 'label_gates', 'label_targets', 'labels', 'login_failures', 'login_names',
+                          'model_prices', 'model_providers', 'organization_names', 'organizations', 'policies',
+                          'policy_attachments', 'policy_daily_stats', 'policy_versions', 'policy_violations', 'projects',
+                          'prompt_references', 'prompt_tags', 'prompt_versions', 'prompt_words', 'prompts', 'rate_windows',
+                          'retention_settings', 'scores', 'service_accounts', 'sessions', 'spans', 'tags', 'traces',
+                          'usage_daily', 'users']),
+                   (ARRAY['SELECT', 'INSERT', 'UPDATE'],
+                    ARRAY['audit_heads', 'idempotency']),
+                   (ARRAY['SELECT', 'INSERT', 'DELETE'],
+                    ARRAY['changes']),
+                   (ARRAY['SELECT', 'INSERT'],
+                    ARRAY['audit_log', 'encryption_keys', 'label_history', 'score_history']),
+                   (ARRAY['SELECT'],
+                    ARRAY['archives', 'operator_tokens', 'prompts_current', 'quotas', 'schema_revisions'])) AS granted (privileges, relations)
+      CROSS JOIN LATERAL unnest(granted.privileges) AS privilege) AS wanted
 WHERE has_schema_privilege(to_regnamespace('public'), 'USAGE')
   AND NOT has_table_privilege(to_regclass('public.' || wanted.relation), wanted.privilege)
 ORDER BY wanted.relation, wanted.privilege;

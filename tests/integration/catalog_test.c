@@ -186,11 +186,14 @@ static int readme_lines(char lines[LINES_MAX][LINE_SIZE])
     FILE *file = fopen(path, "re");
     assert_non_null(file);
     int count = 0;
+    bool is_about_tables = false;
     while (fgets(text, sizeof text, file) != NULL) {
         char name[64], second[512], meaning[1024];
-        if (strncmp(text, "## ", 3) == 0)
+        if (strncmp(text, "## ", 3) == 0) {
             table[0] = '\0';
-        if (sscanf(text, "### %63s", table) == 1 || table[0] == '\0' || strncmp(text, "| `", 3) != 0)
+            is_about_tables = strncmp(text, "## Tables ", 10) == 0;
+        }
+        if (!is_about_tables || sscanf(text, "### %63s", table) == 1 || table[0] == '\0' || strncmp(text, "| `", 3) != 0)
             continue;
         assert_in_range(count, 0, LINES_MAX - 1);
         int fields = sscanf(text, "| `%63[^`]` | %511[^|]| %1023[^|]", name, second, meaning);

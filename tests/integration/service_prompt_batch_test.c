@@ -109,7 +109,7 @@ static void test_a_bound_key_gets_its_project_only(void **state)
 static void test_a_full_reply_leaves_the_rest_for_the_next_call(void **state)
 {
     (void)state;
-    char large[LARGE][37], name[16];
+    char large[LARGE][37], name[32];
     Forge__V1__BatchGetPromptsResponse *out;
     for (int i = 0; i < LARGE; i++) {
         snprintf(name, sizeof name, "large %d", i);

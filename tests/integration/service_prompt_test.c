@@ -515,7 +515,7 @@ static void test_missing_and_unknown_variables_are_all_named(void **state)
     service_fails(render(beta.admin, &prompt, NULL, &rendered), FORGE_NOT_FOUND, "not found");
     const char *pairs[2 * 258] = {0};
     for (int i = 0; i < 257; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "v%d", i);
         pairs[2 * i] = i < 100 ? service_repeat(name, 1) : "v";
         pairs[2 * i + 1] = "";

@@ -229,7 +229,7 @@ static void test_prompts_are_created_with_tags(void **state)
     names[1] = service_repeat("x", 101);
     service_violates(forge_prompt_create(alpha.admin, NULL, &request, &prompt, &service_error), "tags[1]", "1 to 100 printable");
     for (size_t i = 0; i <= TAGS_MAX; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "t%zu", i);
         names[i] = service_repeat(name, 1);
     }
@@ -364,7 +364,7 @@ static void test_prompts_are_listed_by_tags(void **state)
     create_id(alpha.admin, "by even");
     create_id(alpha.admin, "by three");
     for (int i = 0; i < 13; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "p%02d", i);
         service_prompt_make(alpha.admin, own->id, name, "x", id);
         if (i % 2 == 0)
@@ -419,7 +419,7 @@ static void *tag_once(void *argument)
     Forge__V1__TagPromptRequest request = FORGE__V1__TAG_PROMPT_REQUEST__INIT;
     Forge__V1__TagPromptResponse *reply;
     struct forge_error error = {0};
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "limit %u", tagger->number);
     request.prompt_id = TEXT(tagger->prompt_id);
     request.tag = name;

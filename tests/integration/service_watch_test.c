@@ -182,7 +182,7 @@ static void test_a_watch_begins_with_a_listing(void **state)
     assert_int_equal(reply->n_changes, 0);
     forge__v1__watch_prompts_response__free_unpacked(reply, NULL);
     for (int i = 0; i < 3; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "prompt %d", i);
         prompt_make(project_id, name, ids[i]);
     }
@@ -220,7 +220,7 @@ static void test_a_change_at_the_other_server_is_told_within_a_second(void **sta
     forge__v1__watch_prompts_response__free_unpacked(watched(here, &watcher, 0), NULL);
     for (int i = 0; i < CHANGES; i++) {
         struct waiting waiting;
-        char description[16];
+        char description[32];
         snprintf(description, sizeof description, "change %d", i);
         start_waiting(&waiting, &watcher);
         prompt_change(id, description);
@@ -284,7 +284,7 @@ static void test_an_open_transaction_does_not_repeat_changes(void **state)
     assert_int_equal(PQresultStatus(result), PGRES_TUPLES_OK);
     PQclear(result);
     for (int i = 0; i < 3; i++) {
-        char description[16];
+        char description[32];
         snprintf(description, sizeof description, "change %d", i);
         prompt_change(id, description);
         expect_change(watched(here, &watcher, WAIT_MS), id, CHANGED);

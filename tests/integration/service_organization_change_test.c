@@ -264,8 +264,8 @@ static void test_wrong_lists_are_named(void **state)
     request.page_token = page->next_page_token;
     request.show_deleted = 1;
     service_violates(forge_organization_list(service_operator(), NULL, &request, &none, &service_error), "page_token", "another query");
-    forge__v1__list_organizations_response__free_unpacked(page, NULL);
     service_fails(forge_organization_list(alpha.admin, NULL, &request, &none, &service_error), FORGE_PERMISSION_DENIED, "operator");
+    forge__v1__list_organizations_response__free_unpacked(page, NULL);
 }
 
 int main(void)

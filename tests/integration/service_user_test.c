@@ -284,10 +284,10 @@ static void test_wrong_lists_are_named(void **state)
     request.page_token = page->next_page_token;
     request.role = FORGE__V1__ROLE__ROLE_ADMIN;
     service_violates(forge_organization_list_users(viewer, NULL, &request, &none, &service_error), "page_token", "another query");
-    forge__v1__list_users_response__free_unpacked(page, NULL);
     service_fails(forge_organization_list_users(service_key_channel(&alpha, FORGE__V1__SCOPE__SCOPE_INGEST, NULL), NULL, &request, &none,
                                                 &service_error),
                   FORGE_PERMISSION_DENIED, "");
+    forge__v1__list_users_response__free_unpacked(page, NULL);
 }
 
 int main(void)

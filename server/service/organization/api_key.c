@@ -173,12 +173,9 @@ forge_code organization_revoke_api_key(struct rpc_call *call, const Forge__V1__R
     db_bind_time_us(q, call->now_us);
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "API key", in->id, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "API key %s not found", in->id);
     api_key_from_row(call, &row, out);
     if (db_row_time_us(&row, "revoked_at") == call->now_us)
         api_key_announce(call, "api_key.revoke", &id, out);

@@ -253,12 +253,9 @@ forge_code organization_delete_service_account(struct rpc_call *call, const Forg
     db_bind_uuid(q, &id);
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "service account", in->id, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "service account %s not found", in->id);
     Forge__V1__ServiceAccount account = FORGE__V1__SERVICE_ACCOUNT__INIT;
     service_account_from_row(call, &row, &account);
     audit(call, "service_account.delete", &id, &account);

@@ -118,12 +118,9 @@ forge_code organization_get_user(struct rpc_call *call, const Forge__V1__GetUser
     db_bind_uuid(q, by_id ? &id : NULL);
     db_bind_text(q, email);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "user", by_id ? in->id : in->email, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "user %s not found", by_id ? in->id : in->email);
     user_read_row(call, &row, out);
     return FORGE_OK;
 }

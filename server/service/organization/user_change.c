@@ -41,12 +41,8 @@ static forge_code check_admins(struct rpc_call *call, const struct db_row *row, 
 /* Runs a change of one user under the organization's lock: two admins who demote each other come one after the other. */
 static forge_code run_locked(struct rpc_call *call, struct db_stmt *q, const char *id_text, struct db_row *out_row)
 {
-    bool found;
     organization_lock(call);
-    forge_code rc = db_run_optional(q, out_row, &found, &call->error);
-    if (rc == FORGE_OK && !found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "user %s not found", id_text);
-    return rc;
+    return reply_run_found(call, q, "user", id_text, out_row);
 }
 
 /* --- UpdateUser --- */

@@ -68,14 +68,11 @@ forge_code prompt_record_execution(struct rpc_call *call, const Forge__V1__Recor
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(record_statement(call, in, &execution), &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, record_statement(call, in, &execution), "prompt", in->prompt_id, &row);
     if (rc == FORGE_FAILED_PRECONDITION && reply_violates(call, "executions_prompt_id_fkey"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id); /* deleted at the same moment */
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
     if (db_row_is_null(&row, "id"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt not found", in->version);
     out->id = db_row_int64(&row, "id");

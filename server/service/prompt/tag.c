@@ -3,6 +3,7 @@
 
 #include "rpc/page.h"
 #include "rpc/write.h"
+#include "service/prompt/prompt.h"
 #include "service/reply.h"
 #include "service/validate.h"
 
@@ -160,10 +161,7 @@ static void link_locks(struct rpc_call *call, const struct link_request *in, con
         db_bind_text(tag, in->tag);
         db_queue(tag);
     }
-    struct db_stmt *prompt = db_stmt(call->db, SQL_PROMPT_LOCK);
-    db_bind_uuid(prompt, &call->principal.organization_id);
-    db_bind_uuid(prompt, prompt_id);
-    db_queue(prompt);
+    prompt_queue_by_id(call, SQL_PROMPT_LOCK, prompt_id);
 }
 
 static forge_code link_change(struct rpc_call *call, const struct link_request *in, size_t *out_count, char ***out_tags)
@@ -181,12 +179,9 @@ static forge_code link_change(struct rpc_call *call, const struct link_request *
     db_bind_text(q, in->tag);
     db_bind_time_us(q, call->now_us);
     struct db_row row;
-    bool found;
-    forge_code rc = db_run_optional(q, &row, &found, &call->error);
+    forge_code rc = reply_run_found(call, q, "prompt", in->prompt_id, &row);
     if (rc != FORGE_OK)
         return rc;
-    if (!found)
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", in->prompt_id);
     if (db_row_is_null(&row, "tag_id"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "tag \"%s\" not found", in->tag);
     *out_tags = db_row_text_array(&row, "tags", out_count);

@@ -1,6 +1,7 @@
 /* The throw-away PostgreSQL itself: nothing of it survives its program, however that ends. */
 #include "support/pg_cluster.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,6 +23,22 @@ static bool vanishes(const char *path)
         nanosleep(&pause, NULL);
     }
     return false;
+}
+
+/* Does no process work in the folder, which may be deleted? */
+static bool is_deserted(const char *folder)
+{
+    bool deserted = true;
+    DIR *processes = opendir("/proc");
+    assert_non_null(processes);
+    for (struct dirent *entry; (entry = readdir(processes)) != NULL;) {
+        char path[300], target[300] = "";
+        snprintf(path, sizeof(path), "/proc/%.20s/cwd", entry->d_name);
+        if (readlink(path, target, sizeof(target) - 1) > 0 && strncmp(target, folder, strlen(folder)) == 0)
+            deserted = false;
+    }
+    closedir(processes);
+    return deserted;
 }
 
 /* A program that starts a cluster, tells folder and postmaster, and is killed. paused: while PostgreSQL stands still. */
@@ -57,6 +74,7 @@ static void crash(bool paused)
     assert_true(vanishes(folder));
     snprintf(path, sizeof(path), "/proc/%d/fd/0", postmaster); /* gone, or a zombie of whoever reaps orphans here */
     assert_true(vanishes(path));
+    assert_true(is_deserted(folder));
 }
 
 static void test_cluster_ends_with_its_program(void **state)

@@ -235,17 +235,23 @@ static void remove_tree(const char *path)
 
 /* --- keeper -------------------------------------------------------------------------------------- */
 
-static pid_t postmaster_of(const char *folder)
+/* Ends every process that works in this folder, as all of PostgreSQL's do; returns how many there were. Not by parent: the postmaster
+ * may be dead before this looks, and its children are init's then, or stand still if the cluster is paused. */
+static int end_processes_in(const char *folder)
 {
-    char path[PATH_SIZE + 32];
-    snprintf(path, sizeof(path), "%s/data/postmaster.pid", folder);
-    FILE *file = fopen(path, "r");
-    int pid = 0;
-    if (file != NULL && fscanf(file, "%d", &pid) != 1)
-        pid = 0;
-    if (file != NULL)
-        fclose(file);
-    return pid;
+    struct stat wanted, found;
+    int count = 0;
+    DIR *processes = stat(folder, &wanted) == 0 ? opendir("/proc") : NULL;
+    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;) {
+        char path[PATH_SIZE];
+        pid_t pid = (pid_t)atoi(entry->d_name);
+        snprintf(path, sizeof(path), "/proc/%d/cwd", pid);
+        if (pid > 1 && stat(path, &found) == 0 && found.st_dev == wanted.st_dev && found.st_ino == wanted.st_ino && kill(pid, SIGKILL) == 0)
+            count++;
+    }
+    if (processes != NULL)
+        closedir(processes);
+    return count;
 }
 
 /* Waits for the end of the test program, then leaves nothing behind. */
@@ -260,13 +266,10 @@ _Noreturn static void keeper_run(const char *folder, int pipe_end)
     char byte;
     while (read(pipe_end, &byte, 1) < 0 && errno == EINTR)
         ;
-    pid_t postmaster = postmaster_of(folder);
-    if (postmaster > 1) {
-        signal_all(postmaster, SIGKILL);
-        uint64_t until = now_ms() + 5000;
-        while (kill(postmaster, 0) == 0 && now_ms() < until)
-            pause_ms(5);
-    }
+    char data[PATH_SIZE + 16];
+    snprintf(data, sizeof(data), "%s/data", folder);
+    for (uint64_t until = now_ms() + 5000; end_processes_in(data) > 0 && now_ms() < until;)
+        pause_ms(5);
     remove_tree(folder);
     _exit(0);
 }

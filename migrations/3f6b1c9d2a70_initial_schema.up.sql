@@ -797,7 +797,10 @@ CREATE TABLE quotas (
     created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz,
     CONSTRAINT quotas_pkey PRIMARY KEY (organization_id, project_id, metric, period),
     CONSTRAINT quotas_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
-    CONSTRAINT valid_period CHECK (period::text IN ('total', 'minute', 'day', 'month')),
+    CONSTRAINT valid_metric CHECK (metric::text IN ('calls', 'prompt_reads', 'executions', 'spans', 'span_bytes', 'scores',
+        'evaluation_results', 'policy_checks', 'tokens', 'cost_micros', 'prompts', 'projects', 'users')),
+    CONSTRAINT valid_period CHECK (CASE WHEN metric::text IN ('prompts', 'projects', 'users') THEN period::text = 'total'
+        ELSE period::text IN ('day', 'month') END),
     CONSTRAINT valid_limit_value CHECK (limit_value >= 0)
 );
 -- A gate may ask for a dataset.

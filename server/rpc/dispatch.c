@@ -382,6 +382,7 @@ void rpc_dispatch_finish(struct rpc_active *active)
     struct rpc_connection *connection = active->connection;
     struct forge_error *error = &active->call.error;
     active->finished_ns = forge_clock_monotonic_ns();
+    rpc_usage_count(active->loop->usage, active);
     if (connection->closed) {
         rpc_observe_call(active);
         rpc_dispatch_drop(active);

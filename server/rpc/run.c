@@ -57,6 +57,7 @@ forge_code rpc_run_handler(struct rpc_active *active)
         return rpc_active_refuse(active, FORGE_RESOURCE_EXHAUSTED, "no memory for the reply");
     protobuf_c_message_init(method->output, reply);
     active->reply = reply;
+    active->usage = NULL;
     active->handler_ran = true;
     forge_code code = method->handler(&active->call, active->request, reply);
     active->call.error.not_executed = false;

@@ -34,6 +34,7 @@ void rpc_server_config_init(struct rpc_server_config *config)
         .parked_per_connection = 64,
         .parked_per_principal = 256,
         .parked_total = 16384,
+        .usage_flush_ms = 10000,
         .message_unproven_max = 16 << 10,
         .message_max = 4 << 20,
         .reply_max = 4 << 20,
@@ -210,6 +211,19 @@ static forge_code start_loops(struct rpc_server *server, struct forge_error *err
     return code;
 }
 
+static forge_code start_usage(struct rpc_server *server, struct forge_error *error)
+{
+    const struct rpc_usage_config usage = {.pool = server->config.pool,
+                                           .budget = server->config.budget,
+                                           .metrics = server->config.metrics,
+                                           .tables = server->config.loops,
+                                           .interval_ms = server->config.usage_flush_ms};
+    forge_code code = rpc_usage_new(&usage, &server->usage, error);
+    for (unsigned i = 0; code == FORGE_OK && i < usage.tables; i++)
+        server->loop_states[i].usage = rpc_usage_table(server->usage, i);
+    return code;
+}
+
 static void init_locks(struct rpc_server *server)
 {
     pthread_condattr_t monotonic;
@@ -239,6 +253,8 @@ forge_code rpc_server_new(const struct rpc_server_config *config, struct rpc_ser
         code = start_loops(server, error);
     if (code == FORGE_OK)
         code = rpc_observe_init(server, error);
+    if (code == FORGE_OK)
+        code = start_usage(server, error);
     if (code == FORGE_OK)
         code = rpc_workers_new(server, &server->workers, error);
     if (code != FORGE_OK) {
@@ -335,6 +351,7 @@ void rpc_server_free(struct rpc_server *server)
     forge_loops_free(server->loops);
     free_calls(server);
     rpc_workers_free(server->workers);
+    rpc_usage_free(server->usage);
     rpc_parked_free(server->parked);
     rpc_duplicates_free(server->duplicates);
     rpc_observe_done(server);

@@ -54,6 +54,7 @@ struct rpc_server_config {
     unsigned parked_per_connection;          /* (64) */
     unsigned parked_per_principal;           /* (256) */
     unsigned parked_total;                   /* (16,384) */
+    unsigned usage_flush_ms;                 /* how often counted usage is written (10,000) */
     size_t message_unproven_max;             /* bytes of a message before the first verified credential (16 KiB) */
     size_t message_max;                      /* bytes of a message after it (4 MiB) */
     size_t reply_max;                        /* bytes of a reply's payload (4 MiB) */

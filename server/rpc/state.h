@@ -15,6 +15,7 @@
 #include "base/queue.h"
 #include "rpc/parked.h"
 #include "rpc/server.h"
+#include "rpc/usage_private.h"
 #include "rpc_table.h"
 #include "wire/link.h"
 
@@ -67,7 +68,8 @@ struct rpc_active {
     ProtobufCMessage *reply;    /* of a handler that ran on the loop */
     const uint8_t *reply_bytes; /* of one that ran on a worker: packed */
     size_t reply_len;
-    struct rpc_write *write; /* writes only */
+    struct rpc_write *write;        /* writes only */
+    struct rpc_usage_amount *usage; /* what its handler announced, the last first */
 
     enum rpc_place place;
     enum rpc_step step;
@@ -106,6 +108,7 @@ struct rpc_loop {
     struct rpc_connection *connections;
     uint64_t wall_read_ms; /* when, by the loop's own clock, wall_us was read */
     int64_t wall_us;
+    struct rpc_usage_table *usage;
     atomic_size_t in_flight; /* written by this loop only */
 };
 
@@ -128,6 +131,7 @@ struct rpc_server {
     struct rpc_workers *workers;
     struct rpc_parked *parked;
     struct rpc_duplicates *duplicates;
+    struct rpc_usage *usage;
     struct rpc_metrics metrics;
     atomic_bool draining;
     atomic_bool stopping; /* running calls are the last: what is queued is refused */

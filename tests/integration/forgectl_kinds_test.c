@@ -279,6 +279,33 @@ static void test_service_accounts(void **state)
     child_output_done(&output);
 }
 
+/* ---- usage ---- */
+
+static void test_usage(void **state)
+{
+    world_execute(&world,
+                  "INSERT INTO usage_daily (organization_id, day, project_id, metric, value) VALUES"
+                  " ('%s', '2001-03-01', '%s', 'calls', 12), ('%s', '2001-03-02', '%s', 'prompt_reads', 3)",
+                  world.home.organization_id, world.home.project_id, world.home.organization_id, world.home.project_id);
+    expect_output(0,
+                  "DATE        METRIC        VALUE  PROJECT\n"
+                  "2001-03-01  calls         12     \n"
+                  "2001-03-02  prompt_reads  3      \n",
+                  "", "forgectl usage --from 2001-03-01 --to 2001-03-31");
+    world_execute(&world,
+                  "INSERT INTO quotas (organization_id, project_id, metric, period, limit_value) VALUES"
+                  " ('%s', '%s', 'projects', 'total', 50)",
+                  world.home.organization_id, world.home.project_id);
+    expect_output(0,
+                  "DATE        METRIC  VALUE  PROJECT\n"
+                  "2001-03-01  calls   12     <id>\n"
+                  "\n"
+                  "QUOTA     PERIOD  LIMIT  USED  PROJECT\n"
+                  "projects  total   50     1     <id>\n",
+                  "", "forgectl usage --from 2001-03-01 --to 2001-03-01 --project $FORGE_PROJECT");
+    expect_output(67, "", NULL, "forgectl usage --from 2001-02-29 --to 2001-03-01");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_tags_and_executions),
         cmocka_unit_test(test_a_watch_prints_changes),
         cmocka_unit_test(test_service_accounts),
+        cmocka_unit_test(test_usage),
         cmocka_unit_test(test_organizations),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

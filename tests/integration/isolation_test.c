@@ -65,6 +65,8 @@ static const struct row {
      FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "ListServiceAccounts", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "DeleteServiceAccount", "{\"id\": \"$a\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {ORGANIZATION "GetUsage", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "GetUsage", "{\"by_project\": true}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
     {PROJECT "CreateProject", "{\"name\": \"Project $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
     {PROJECT "GetProject", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROJECT "GetProject", "{\"name\": \"Private\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},

@@ -27,9 +27,10 @@ struct forge_error service_error;
 int service_start(void **state)
 {
     (void)state;
+    static const char *const flags[] = {"--usage-flush-interval", "100ms", NULL};
     cluster = pg_cluster_new(NULL);
     world = forged_world_new(cluster);
-    child = forged_world_serve(world, NULL);
+    child = forged_world_serve(world, flags);
     operator_channel = service_channel(forged_world_operator_token(world));
     return 0;
 }

@@ -32,7 +32,7 @@ LAYERS = {
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
-    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "db/", "auth/", "text/", "wire/", "forge/v1/", "google/"], []),
+    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "wire/", "forge/v1/", "google/"], []),
     "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
     "client/include": (["forge/", "google/", "wire/status.h"], []),
     "client/src": (["forge/", "google/", "wire/", "src/"], []),

@@ -1,5 +1,6 @@
 /* PromptService: what people and programs say of their use of a prompt, one by one and added up. */
 #include "rpc/page.h"
+#include "rpc/usage.h"
 #include "rpc/write.h"
 #include "service/prompt/prompt.h"
 #include "service/reply.h"
@@ -38,6 +39,13 @@ static void execution_check(struct rpc_call *call, const Forge__V1__RecordExecut
         return;
     if (out->executed_us > call->now_us + AHEAD_MINUTES_MAX * INT64_C(60000000))
         rpc_call_violation(call, "execute_time", "must be at most %d minutes ahead", AHEAD_MINUTES_MAX);
+}
+
+static void count_recorded(struct rpc_call *call, const struct db_row *row)
+{
+    struct forge_uuid project_id;
+    db_row_uuid(row, "project_id", &project_id);
+    rpc_usage_add(call, FORGE__V1__USAGE_METRIC__USAGE_METRIC_EXECUTIONS, &project_id, 1);
 }
 
 static struct db_stmt *record_statement(struct rpc_call *call, const Forge__V1__RecordExecutionRequest *in,
@@ -82,6 +90,7 @@ forge_code prompt_record_execution(struct rpc_call *call, const Forge__V1__Recor
     out->success = execution.success;
     out->notes = in->notes;
     out->execute_time = reply_time_us(call, execution.executed_us);
+    count_recorded(call, &row);
     return FORGE_OK;
 }
 
@@ -219,9 +228,10 @@ forge_code prompt_record_executions(struct rpc_call *call, const Forge__V1__Reco
         const Forge__V1__RecordExecutionRequest *item = in->requests[batch.index[i]];
         Forge__V1__RecordExecutionsResult *result = out->results[batch.index[i]];
         result->execution_id = db_row_int64(&row, "id");
-        if (result->execution_id > 0)
+        if (result->execution_id > 0) {
             result->verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED;
-        else if (db_row_is_null(&row, "prompt_id"))
+            count_recorded(call, &row);
+        } else if (db_row_is_null(&row, "prompt_id"))
             reject(result->verdict, FORGE_NOT_FOUND, forge_arena_printf(call->arena, "prompt %s not found", item->prompt_id));
         else
             reject(result->verdict, FORGE_NOT_FOUND, forge_arena_printf(call->arena, "version %d of this prompt not found", item->version));

@@ -3,7 +3,7 @@
 -- One row unless the prompt is missing; without an id when the version is. $4 NULL: the current version.
 -- name: execution_record :optional
 WITH p AS (
-    SELECT id, current_version FROM prompts
+    SELECT id, project_id, current_version FROM prompts
     WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)
       AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = prompts.project_id AND deleted_at IS NULL)
 ), v AS (
@@ -14,7 +14,7 @@ WITH p AS (
     SELECT $1, p.id, v.version, $5::smallint, $6::boolean, $7::text, $8::timestamptz FROM p, v
     RETURNING id, version
 )
-SELECT p.id AS prompt_id, added.id, added.version FROM p LEFT JOIN added ON true;
+SELECT p.id AS prompt_id, p.project_id, added.id, added.version FROM p LEFT JOIN added ON true;
 
 -- Before a batch: none of its prompts is deleted while it is written.
 -- name: execution_lock_prompts :command
@@ -25,7 +25,7 @@ SELECT id FROM prompts WHERE organization_id = $1 AND id = ANY ($2::uuid[]) ORDE
 -- that of the n-th good item.
 -- name: execution_record_many :many
 WITH item AS MATERIALIZED (
-    SELECT i.ordinal, i.rating, i.success, i.notes, i.executed_us, p.id AS prompt_id, v.version,
+    SELECT i.ordinal, i.rating, i.success, i.notes, i.executed_us, p.id AS prompt_id, p.project_id, v.version,
            count(v.version) OVER (ORDER BY i.ordinal) AS rank
     FROM unnest($2::uuid[], $3::text[]::integer[], $4::text[]::smallint[], $5::text[]::boolean[], $6::text[], $7::text[]::bigint[])
          WITH ORDINALITY AS i (prompt_id, version, rating, success, notes, executed_us, ordinal)
@@ -44,7 +44,7 @@ WITH item AS MATERIALIZED (
 ), numbered AS (
     SELECT id, row_number() OVER (ORDER BY id) AS rank FROM added
 )
-SELECT item.prompt_id, numbered.id
+SELECT item.prompt_id, item.project_id, numbered.id
 FROM item
 LEFT JOIN numbered ON numbered.rank = item.rank AND item.version IS NOT NULL
 ORDER BY item.ordinal;

@@ -2,6 +2,7 @@
 #include "service/prompt/prompt.h"
 
 #include "rpc/page.h"
+#include "rpc/usage.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/tag.h"
@@ -192,7 +193,14 @@ forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selec
     return rc;
 }
 
-forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
+void prompt_count_read(struct rpc_call *call, const char *project_id)
+{
+    struct forge_uuid id;
+    if (forge_uuid_parse(project_id, &id))
+        rpc_usage_add(call, FORGE__V1__USAGE_METRIC__USAGE_METRIC_PROMPT_READS, &id, 1);
+}
+
+forge_code prompt_answer(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
 {
     struct prompt_selection selection;
     prompt_selection_check(call, "", in, &selection);
@@ -201,6 +209,14 @@ forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *
     struct db_row row;
     forge_code rc = prompt_selection_run(call, &selection, &row);
     return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
+}
+
+forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
+{
+    forge_code rc = prompt_answer(call, in, out);
+    if (rc == FORGE_OK)
+        prompt_count_read(call, out->project_id);
+    return rc;
 }
 
 static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in)
@@ -396,5 +412,6 @@ forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptReq
     out->version = db_row_int32(&row, "version");
     out->parameters = content.parameters;
     out->content_hash = content.content_hash;
+    prompt_count_read(call, db_row_uuid_text(&row, "project_id"));
     return render(call, &content, values, out);
 }

@@ -34,6 +34,11 @@ forge_code prompt_selection_go_back(struct rpc_call *call, const struct prompt_s
 /* Queues a lock, a statement of organization and prompt only. */
 void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *prompt_id);
 
+/* GetPrompt, as far as one of many is answered too. */
+forge_code prompt_answer(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out) FORGE_MUST_CHECK;
+/* Counts one prompt of this project as read. */
+void prompt_count_read(struct rpc_call *call, const char *project_id);
+
 /* A row with the columns of prompt_get. */
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out) FORGE_MUST_CHECK;
 

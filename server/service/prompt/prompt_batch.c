@@ -6,18 +6,6 @@
 
 enum { REQUESTS_MAX = 100, REPLY_MARGIN_BYTES = 64 << 10 /* for codes and messages of the other items */ };
 
-/* What GetPrompt would answer for this item alone. The error, if any, is in call->error. */
-static forge_code item_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
-{
-    struct prompt_selection selection;
-    struct db_row row;
-    prompt_selection_check(call, "", in, &selection);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    forge_code rc = prompt_selection_run(call, &selection, &row);
-    return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
-}
-
 /* Does this code speak of the item, and not of the call, the server or the database? */
 static bool is_verdict(forge_code code)
 {
@@ -44,7 +32,7 @@ static forge_code item_answer(struct rpc_call *call, const Forge__V1__GetPromptR
     forge_code rc = FORGE_OK;
     size_t size = 0;
     if (*used < PROMPT_REPLY_CONTENT_BYTES_MAX) {
-        rc = item_get(call, in, prompt);
+        rc = prompt_answer(call, in, prompt);
         size = rc == FORGE_OK && !forge_arena_has_overflowed(call->arena) ? protobuf_c_message_get_packed_size(&prompt->base) : 0;
     }
     if (rc == FORGE_OK && (*used >= PROMPT_REPLY_CONTENT_BYTES_MAX || (*used > 0 && *used + size + REPLY_MARGIN_BYTES > reply_max)))
@@ -57,6 +45,7 @@ static forge_code item_answer(struct rpc_call *call, const Forge__V1__GetPromptR
     }
     result->message = forge_arena_strdup(call->arena, "");
     result->prompt = prompt;
+    prompt_count_read(call, prompt->project_id);
     *used += size;
     return FORGE_OK;
 }

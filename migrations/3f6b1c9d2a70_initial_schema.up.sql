@@ -844,18 +844,22 @@ CREATE TABLE audit_heads (
 CREATE TABLE audit_log (
     organization_id uuid NOT NULL,
     sequence bigint NOT NULL,
-    principal_kind varchar(32) COLLATE "C" NOT NULL,
-    principal_id uuid NOT NULL,
+    principal_kind varchar(32) COLLATE "C" NOT NULL, principal_id uuid NOT NULL,
+    principal_name varchar(255) COLLATE "C" NOT NULL,
+    principal_role varchar(16) COLLATE "C" NOT NULL,
+    peer_address varchar(64) COLLATE "C" NOT NULL,
+    request_id uuid,
     action varchar(64) COLLATE "C" NOT NULL,
-    target_kind varchar(32) COLLATE "C" NOT NULL,
-    target_id uuid,
+    target_kind varchar(32) COLLATE "C" NOT NULL, target_id uuid,
     details jsonb NOT NULL,
-    canonical bytea NOT NULL,
-    hash bytea NOT NULL,
+    canonical bytea NOT NULL, hash bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT audit_log_pkey PRIMARY KEY (organization_id, sequence)
 );
-CREATE INDEX ix_audit_log_created_at ON audit_log (organization_id, created_at);
+CREATE INDEX ix_audit_log_created_at ON audit_log (organization_id, created_at, sequence);
+CREATE INDEX ix_audit_log_principal_id ON audit_log (organization_id, principal_id, sequence);
+CREATE INDEX ix_audit_log_target_id ON audit_log (organization_id, target_id, sequence);
+CREATE INDEX ix_audit_log_action ON audit_log (organization_id, target_kind, action, sequence);
 
 -- Row-level security, on every tenant table and every partition by itself -----------------------
 

@@ -360,16 +360,28 @@ static void test_audit_chain(void **state)
     }
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM audit_log"), 4);
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT sequence FROM audit_heads"), 4);
-    assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM audit_log a LEFT JOIN audit_log b ON b.sequence = a.sequence - 1 "
-                                                  "WHERE a.hash = sha256(coalesce(b.hash, '') || a.canonical)"),
+    assert_int_equal(rpc_fixture_number(&fixture,
+                                        "SELECT count(*) FROM audit_log a LEFT JOIN audit_log b ON b.sequence = a.sequence - 1 "
+                                        "WHERE a.hash = sha256(coalesce(b.hash, decode(repeat('00', 32), 'hex')) || a.canonical)"),
                      4);
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM audit_log JOIN audit_heads USING (organization_id, sequence) "
                                                   "WHERE audit_log.hash = audit_heads.hash"),
                      1);
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM audit_log WHERE action = 'project.create' AND principal_kind = "
-                                                  "'user' AND details ->> 'why' = 'test' AND position('forge.audit.v1' IN "
-                                                  "convert_from(substr(canonical, 1, 14), 'UTF8')) = 1"),
+                                                  "'user' AND details ->> 'why' = 'test'"),
                      4);
+    /* What was hashed tells all of the row, as JSON. */
+    assert_int_equal(
+        rpc_fixture_number(&fixture,
+                           "SELECT count(*) FROM (SELECT audit_log, convert_from(canonical, 'UTF8')::jsonb AS j FROM audit_log) x "
+                           "WHERE j - 'details' = jsonb_build_object('format', 'forge.audit.v1', 'organization_id', "
+                           "(audit_log).organization_id, 'event_time_us', (extract(epoch FROM (audit_log).created_at) * 1000000)::bigint, "
+                           "'actor_kind', 'user', 'actor_id', (audit_log).principal_id, 'actor_name', (SELECT email FROM users WHERE "
+                           "id = (audit_log).principal_id), 'actor_role', 'developer', 'peer_address', (audit_log).peer_address, "
+                           "'request_id', (audit_log).request_id, 'action', 'project.create', 'target_kind', 'project', 'target_id', "
+                           "(audit_log).target_id) AND j -> 'details' = '{\"why\": \"test\"}' AND (audit_log).peer_address <> '' AND "
+                           "(audit_log).request_id = (audit_log).target_id"),
+        4);
 }
 
 /* Without request_id and stored reply, and the change is felt by this server's own cache at once. */

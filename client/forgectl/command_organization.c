@@ -29,6 +29,14 @@ static int print_verified(struct cli *cli, const Forge__V1__VerifyAuditLogRespon
     return CLI_OK;
 }
 
+/* What the last part says, for all parts together: they begin with the first event, so it ends with as many. */
+static int print_outcome(struct cli *cli, Forge__V1__VerifyAuditLogResponse *part, int64_t total)
+{
+    part->verified_count = part->last_sequence = total;
+    return part->valid ? print_verified(cli, part, total) : print_broken(cli, part);
+}
+
+/* Part by part to the end that the log has by then. Each part must go further: a server that stands still would keep us for ever. */
 int command_audit_verify(struct cli *cli)
 {
     Forge__V1__VerifyAuditLogRequest request = FORGE__V1__VERIFY_AUDIT_LOG_REQUEST__INIT;
@@ -38,16 +46,18 @@ int command_audit_verify(struct cli *cli)
         int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_VERIFY_AUDIT_LOG], &request.base, &reply);
         if (code != CLI_OK)
             return code;
-        const Forge__V1__VerifyAuditLogResponse *part = (const Forge__V1__VerifyAuditLogResponse *)reply;
+        Forge__V1__VerifyAuditLogResponse *part = (Forge__V1__VerifyAuditLogResponse *)reply;
+        bool ends = !part->valid || part->complete, stands = !ends && part->verified_count <= 0;
         total += part->verified_count;
-        bool ends = !part->valid || part->complete;
-        if (!ends || request.start_sequence > 0)
+        if (part->valid && (!ends || request.start_sequence > 0))
             print_progress(part, total);
-        if (ends)
-            code = part->valid ? print_verified(cli, part, total) : print_broken(cli, part);
         request.start_sequence = part->last_sequence + 1;
-        cli_free(reply);
         if (ends)
+            code = print_outcome(cli, part, total);
+        else if (stands)
+            code = cli_fail(CLI_FAILED, "the server verified nothing behind event %lld", (long long)total);
+        cli_free(reply);
+        if (ends || stands)
             return code;
     }
 }

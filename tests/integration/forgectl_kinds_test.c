@@ -306,6 +306,66 @@ static void test_usage(void **state)
     expect_output(67, "", NULL, "forgectl usage --from 2001-02-29 --to 2001-03-01");
 }
 
+/* ---- audit ---- */
+
+/* So many more events like the last one. */
+static void lengthen_log(const char *organization_id, int count)
+{
+    world_execute(
+        &world,
+        "DO $$ DECLARE e audit_log; BEGIN SELECT * INTO e FROM audit_log WHERE organization_id = '%s' ORDER BY sequence DESC LIMIT 1;"
+        " FOR i IN 1..%d LOOP e.sequence := e.sequence + 1; e.hash := sha256(e.hash || e.canonical);"
+        " INSERT INTO audit_log VALUES (e.*); END LOOP;"
+        " UPDATE audit_heads SET sequence = e.sequence, hash = e.hash WHERE organization_id = e.organization_id; END $$",
+        organization_id, count);
+}
+
+static void test_audit_lists(void **state)
+{
+    expect_output(0,
+                  "SEQUENCE  TIME                  ACTION               ACTOR  ROLE  TARGET                                FROM\n"
+                  "1         <time>  organization.create               <id>  127.0.0.1\n",
+                  "", "forgectl audit list --action organization.create");
+    expect_output(0, "service_account.delete key\nservice_account.create key\n", "",
+                  "forgectl audit list --action service_account | awk 'NR > 1 {print $4, $5}'");
+    expect_output(0, "1\n", "", "forgectl audit list --target-kind organization --until 2100-01-01T00:00:00Z -o name");
+    expect_output(0, "", "", "forgectl audit list --until 2020-01-01T00:00:00Z -o name");
+    expect_output(0, "2\n", NULL, "forgectl audit list --page-size 2 -o name | wc -l");
+    expect_output(0,
+                  "        \"details\": \"{\\\"id\\\": \\\"<id>\\\", \\\"etag\\\": \\\"1\\\", \\\"name\\\": \\\"Organization home\\\", "
+                  "\\\"slug\\\": \\\"organization-home\\\", \\\"create_time\\\": \\\"<time>\\\"}\",\n",
+                  "", "forgectl audit list --target %s -o json | grep details | sed 's/^ */        /'", world.home.organization_id);
+    expect_output(2, "", NULL, "forgectl audit list --since yesterday");
+    expect_output(67, "", "forgectl: INVALID_ARGUMENT: actor_id: must be a UUID\n  actor_id: must be a UUID\n",
+                  "forgectl audit list --actor x");
+    expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl audit list", world.home.write_key);
+}
+
+/* In parts of 10,000, and where each kind of output goes. */
+static void test_audit_is_verified(void **state)
+{
+    const char *id = world.foreign.organization_id;
+    expect_output(0, "5 events, unbroken. Hash of the last one: h\n", "",
+                  "FORGE_TOKEN=%s forgectl audit verify | sed 's/[0-9a-f]\\{64\\}/h/'", world.foreign.admin_key);
+    lengthen_log(id, 10000);
+    expect_output(0, NULL, "10000 events verified ...\n10005 events verified\n", "FORGE_TOKEN=%s forgectl audit verify -o name",
+                  world.foreign.admin_key);
+    expect_output(0, "verified_count: \"10005\"\nlast_sequence: \"10005\"\n", NULL,
+                  "FORGE_TOKEN=%s forgectl audit verify -o yaml | grep 0005", world.foreign.admin_key);
+    world_execute(&world, "UPDATE audit_log SET principal_name = 'nobody' WHERE organization_id = '%s' AND sequence = 10003", id);
+    expect_output(1, "",
+                  "10000 events verified ...\n"
+                  "forgectl: the audit log is broken at event 10003: the event is not what its canonical bytes say\n",
+                  "FORGE_TOKEN=%s forgectl audit verify", world.foreign.admin_key);
+    expect_output(1, "verified_count: \"10002\"\nlast_sequence: \"10002\"\nbroken_sequence: \"10003\"\n", NULL,
+                  "FORGE_TOKEN=%s forgectl audit verify -o yaml > verified; code=$?; grep 000 verified; exit $code",
+                  world.foreign.admin_key);
+    world_execute(&world, "DELETE FROM audit_log WHERE organization_id = '%s' AND sequence = 2", id);
+    expect_output(1, "", "forgectl: the audit log is broken at event 2: the event is missing\n", "FORGE_TOKEN=%s forgectl audit verify",
+                  world.foreign.admin_key);
+    expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl audit verify", world.foreign.write_key);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +378,8 @@ int main(void)
         cmocka_unit_test(test_a_watch_prints_changes),
         cmocka_unit_test(test_service_accounts),
         cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_audit_lists),
+        cmocka_unit_test(test_audit_is_verified),
         cmocka_unit_test(test_organizations),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

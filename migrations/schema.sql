@@ -474,6 +474,7 @@ CREATE TABLE dataset_items (
     CONSTRAINT valid_end_version CHECK (end_version > first_version)
 );
 CREATE UNIQUE INDEX ix_dataset_items_key ON dataset_items (organization_id, dataset_id, key, first_version);
+CREATE UNIQUE INDEX ix_dataset_items_latest ON dataset_items (organization_id, dataset_id, key) WHERE end_version IS NULL;
 
 CREATE TABLE evaluations (
     organization_id uuid NOT NULL, id uuid NOT NULL,

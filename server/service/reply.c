@@ -31,6 +31,17 @@ char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id)
     return forge_arena_strdup(call->arena, text);
 }
 
+char *reply_hex(struct rpc_call *call, const uint8_t *bytes, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    char *text = forge_arena_alloc(call->arena, 2 * size + 1);
+    for (size_t i = 0; text != NULL && bytes != NULL && i < size; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    return text;
+}
+
 char *reply_etag(struct rpc_call *call, const struct db_row *row)
 {
     return forge_arena_printf(call->arena, "%" PRId64, db_row_int64(row, "row_version"));

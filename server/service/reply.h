@@ -18,6 +18,8 @@ Google__Protobuf__Timestamp *reply_time(struct rpc_call *call, const struct db_r
 Google__Protobuf__Timestamp *reply_time_us(struct rpc_call *call, int64_t unix_us);
 /* 36 characters. */
 char *reply_uuid(struct rpc_call *call, const struct forge_uuid *id);
+/* Lower-case hexadecimal digits. */
+char *reply_hex(struct rpc_call *call, const uint8_t *bytes, size_t size);
 /* The etag of a row_version column. */
 char *reply_etag(struct rpc_call *call, const struct db_row *row);
 /* Is this the etag of a row with that row_version? An empty one is not checked: true. */

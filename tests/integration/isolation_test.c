@@ -16,13 +16,14 @@
 #define ORGANIZATION "forge.v1.OrganizationService/"
 #define PROJECT "forge.v1.ProjectService/"
 #define PROMPT "forge.v1.PromptService/"
+#define EVALUATION "forge.v1.EvaluationService/"
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, all of the organization at home; $n a new
- * number. */
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, all of the organization at
+ * home; $n a new number. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -115,6 +116,16 @@ static const struct row {
     {PROMPT "ListTags", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
     {PROMPT "UntagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "DeleteTag", "{\"name\": \"no such tag $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {EVALUATION "CreateDataset", "{\"project_id\": \"$p\", \"name\": \"new $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {EVALUATION "GetDataset", "{\"id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "GetDataset", "{\"project_id\": \"$p\", \"name\": \"Confidential cases\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {EVALUATION "ListDatasets", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {EVALUATION "AddDatasetItems", "{\"dataset_id\": \"$d\", \"items\": [{\"key\": \"PLUTONIUM $n\"}]}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_NOT_FOUND},
+    {EVALUATION "GetDatasetVersion", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "ListDatasetItems", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "DeleteDataset", "{\"id\": \"$d\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -132,6 +143,7 @@ static const struct refusal {
     {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
     {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
+    {EVALUATION "DeleteDataset", "never", FORGE_ABORTED},
 };
 
 static struct world world;
@@ -139,6 +151,7 @@ static bool without_policies;
 static struct forge_arena arena;
 /* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, and a service account. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
+static char dataset_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -164,6 +177,9 @@ static char *fill_in(const char *template)
                 break;
             case 'a':
                 part = account_id;
+                break;
+            case 'd':
+                part = dataset_id;
                 break;
             case 'k':
                 part = key_id;
@@ -253,6 +269,29 @@ static void new_account(struct forge_channel *admin)
     world_check(&world, "CreateServiceAccount", forge_organization_create_service_account(admin, NULL, &request, &account, &error), &error);
     snprintf(account_id, sizeof account_id, "%s", account->id);
     forge__v1__service_account__free_unpacked(account, NULL);
+}
+
+/* With one item. */
+static void new_dataset(struct forge_channel *admin)
+{
+    Forge__V1__CreateDatasetRequest request = FORGE__V1__CREATE_DATASET_REQUEST__INIT;
+    Forge__V1__Dataset *dataset;
+    Forge__V1__DatasetItem item = FORGE__V1__DATASET_ITEM__INIT, *items[] = {&item};
+    Forge__V1__AddDatasetItemsRequest add = FORGE__V1__ADD_DATASET_ITEMS_REQUEST__INIT;
+    Forge__V1__DatasetVersion *version;
+    struct forge_error error = {0};
+    request.project_id = project_id;
+    request.name = TEXT("Confidential cases");
+    world_check(&world, "CreateDataset", forge_evaluation_create_dataset(admin, NULL, &request, &dataset, &error), &error);
+    snprintf(dataset_id, sizeof dataset_id, "%s", dataset->id);
+    forge__v1__dataset__free_unpacked(dataset, NULL);
+    item.key = TEXT("Confidential case");
+    item.expected_output = TEXT("PLUTONIUM");
+    add.dataset_id = dataset_id;
+    add.n_items = 1;
+    add.items = items;
+    world_check(&world, "AddDatasetItems", forge_evaluation_add_dataset_items(admin, NULL, &add, &version, &error), &error);
+    forge__v1__dataset_version__free_unpacked(version, NULL);
 }
 
 static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
@@ -359,6 +398,7 @@ static int open_world(void **state)
     new_key(admin, project_id, key_id, token);
     new_user(admin, user_id);
     new_account(admin);
+    new_dataset(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
@@ -386,11 +426,13 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
         "COALESCE((SELECT string_agg(l::text, ',' ORDER BY l.prompt_id, l.tag_id) FROM prompt_tags l WHERE organization_id = '%s'), '') || "
         "(SELECT count(*)::text FROM executions WHERE organization_id = '%s') || "
+        "(SELECT string_agg(d::text, ',' ORDER BY d.id) FROM datasets d WHERE organization_id = '%s') || "
+        "(SELECT count(*)::text FROM dataset_items WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, user_id, id, account_id, id, key_id);
+        id, id, id, id, id, id, id, id, id, user_id, id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */

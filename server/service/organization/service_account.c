@@ -13,17 +13,6 @@
 
 enum { CALLS_IN_FLIGHT_MAX = 4096 };
 
-static char *hex(struct rpc_call *call, const uint8_t *bytes, size_t size)
-{
-    static const char digits[] = "0123456789abcdef";
-    char *text = forge_arena_alloc(call->arena, 2 * size + 1);
-    for (size_t i = 0; text != NULL && i < size; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    return text;
-}
-
 static void service_account_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ServiceAccount *out)
 {
     size_t key_size = 0;
@@ -34,7 +23,7 @@ static void service_account_from_row(struct rpc_call *call, const struct db_row 
     out->role = reply_role(db_row_text(row, "role"));
     out->project_id = db_row_uuid_text(row, "project_id");
     out->san_uri = db_row_text_or_empty(row, "san_uri");
-    out->public_key_sha256 = key != NULL ? hex(call, key, key_size) : NULL;
+    out->public_key_sha256 = key != NULL ? reply_hex(call, key, key_size) : NULL;
     out->certificate_login = db_row_bool(row, "certificate_login");
     out->calls_in_flight_max = db_row_int32(row, "calls_in_flight_max");
     out->token_prefix = db_row_text_or_empty(row, "token_prefix");

@@ -324,24 +324,16 @@ static forge_code lists_read(struct rpc_call *call, const char *messages, const 
     return FORGE_OK;
 }
 
-static char *hash_hex(struct rpc_call *call, const struct db_row *row)
-{
-    size_t size;
-    const uint8_t *hash = db_row_bytes(row, "content_hash", &size);
-    char *text = forge_arena_alloc(call->arena, 2 * size + 1);
-    for (size_t i = 0; text != NULL && hash != NULL && i < size; i++)
-        snprintf(text + 2 * i, 3, "%02x", hash[i]);
-    return text;
-}
-
 forge_code prompt_content_read(struct rpc_call *call, const struct db_row *row, struct prompt_content_row *out)
 {
+    size_t hash_size = 0;
+    const uint8_t *hash = db_row_bytes(row, "content_hash", &hash_size);
     *out = (struct prompt_content_row){0};
     out->format = db_row_bool(row, "is_chat") ? FORGE__V1__PROMPT_FORMAT__PROMPT_FORMAT_CHAT : FORGE__V1__PROMPT_FORMAT__PROMPT_FORMAT_TEXT;
     out->content = db_row_text_or_empty(row, "content");
     out->system_prompt = db_row_text_or_empty(row, "system_prompt");
     out->parameters = db_row_text_or_empty(row, "parameters");
-    out->content_hash = hash_hex(call, row);
+    out->content_hash = reply_hex(call, hash, hash_size);
     const char *messages = db_row_text(row, "messages"), *variables = db_row_text(row, "variables");
     if (messages == NULL && (variables == NULL || strcmp(variables, "[]") == 0))
         return FORGE_OK;

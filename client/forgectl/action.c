@@ -94,10 +94,11 @@ static int take_password(struct cli *cli, json_t **out)
 static int take_id(struct cli *cli, enum cli_take take, const char *text, json_t **out)
 {
     char *id = NULL;
-    int code = take == CLI_TAKE_PROJECT  ? resolve_project_text(cli, text, &id)
-               : take == CLI_TAKE_PROMPT ? resolve_prompt_id(cli, text, &id)
-               : take == CLI_TAKE_USER   ? resolve_user_id(cli, text, &id)
-                                         : resolve_account_id(cli, text, &id);
+    int code = take == CLI_TAKE_PROJECT   ? resolve_project_text(cli, text, &id)
+               : take == CLI_TAKE_PROMPT  ? resolve_prompt_id(cli, text, &id)
+               : take == CLI_TAKE_DATASET ? resolve_dataset_id(cli, text, &id)
+               : take == CLI_TAKE_USER    ? resolve_user_id(cli, text, &id)
+                                          : resolve_account_id(cli, text, &id);
     return code == CLI_OK ? take_text(id, out) : code;
 }
 
@@ -131,6 +132,7 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_password(cli, out);
     case CLI_TAKE_PROJECT:
     case CLI_TAKE_PROMPT:
+    case CLI_TAKE_DATASET:
     case CLI_TAKE_USER:
     case CLI_TAKE_ACCOUNT:
         return take_id(cli, take, text, out);

@@ -39,6 +39,7 @@ enum cli_take {
     CLI_TAKE_PASSWORD, /* a flag: read from standard input, or asked for */
     CLI_TAKE_PROJECT,  /* ids of what has a name: a project, ... */
     CLI_TAKE_PROMPT,   /* a prompt of --project */
+    CLI_TAKE_DATASET,  /* a dataset of --project */
     CLI_TAKE_USER,     /* a user, by e-mail */
     CLI_TAKE_ACCOUNT   /* a service account */
 };
@@ -90,7 +91,7 @@ struct cli_command {
 extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
-extern const struct cli_command tree_project[], tree_prompt[], tree_tag[], tree_execution[];
+extern const struct cli_command tree_project[], tree_prompt[], tree_tag[], tree_execution[], tree_dataset[];
 extern const struct cli_option cli_global_options[];
 
 struct cli_given {
@@ -176,6 +177,7 @@ int command_ping(struct cli *cli);
 /* Every command that is one call; see struct cli_action. */
 int command_action(struct cli *cli);
 int command_audit_verify(struct cli *cli);
+int command_dataset_add(struct cli *cli);
 int command_prompt_create(struct cli *cli);
 int command_prompt_diff(struct cli *cli);
 int command_prompt_get(struct cli *cli);

@@ -66,6 +66,21 @@ int resolve_prompt_id(struct cli *cli, const char *id_or_name, char **out_id)
     return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
 }
 
+int resolve_dataset_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__GetDatasetRequest request = FORGE__V1__GET_DATASET_REQUEST__INIT;
+    ProtobufCMessage *reply;
+    if (resolve_is_id(id_or_name)) {
+        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
+        return CLI_OK;
+    }
+    request.name = forge_arena_strdup(&cli->arena, id_or_name);
+    int code = resolve_project_id(cli, &request.project_id);
+    if (code == CLI_OK)
+        code = cli_call(cli, &forge_methods[FORGE_METHOD_EVALUATION_GET_DATASET], &request.base, &reply);
+    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
 int resolve_user_id(struct cli *cli, const char *id_or_email, char **out_id)
 {
     Forge__V1__GetUserRequest request = FORGE__V1__GET_USER_REQUEST__INIT;

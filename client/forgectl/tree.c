@@ -139,6 +139,7 @@ static const struct cli_command root_commands[] = {
     {.name = "prompt", .summary = "Prompts and their versions", .commands = tree_prompt},
     {.name = "tag", .summary = "Tags of prompts", .commands = tree_tag},
     {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
+    {.name = "dataset", .summary = "Cases that prompts are evaluated on", .commands = tree_dataset},
     {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
     {.name = "organization", .summary = "Organizations", .commands = tree_organization},
     {.name = "user", .summary = "People of the organization", .commands = tree_user},

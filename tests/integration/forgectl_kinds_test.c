@@ -279,6 +279,44 @@ static void test_service_accounts(void **state)
     child_output_done(&output);
 }
 
+/* ---- dataset ---- */
+
+static void test_datasets(void **state)
+{
+    expect_output(0,
+                  "Id              <id>\n"
+                  "Name            cases\n"
+                  "Description     of support\n"
+                  "Latest version  0\n"
+                  "Items           0\n"
+                  "Created         <time>\n"
+                  "Etag            1\n",
+                  "", "forgectl dataset create cases --description 'of support'");
+    expect_output(2, "", "forgectl: what shall change? --file PATH (- for standard input), --remove KEY, or both\n",
+                  "forgectl dataset add cases");
+    expect_output(0,
+                  "Dataset   <id>\nVersion   1\nItems     2\nExisting  no\nHash      "
+                  "efa50d3ececd4961a2f61b845876b0d101ff25a5cf9149ed11a9a0ff93fdbf7e\nMessage   first\n",
+                  "",
+                  "printf '%%s\\n\\n%%s\\n' '{\"key\": \"a\", \"input\": {\"q\": \"why\"}, \"expected_output\": \"1\"}'"
+                  " '{\"key\": \"b\", \"input\": \"{}\", \"metadata\": {\"n\": 1}}' | forgectl dataset add cases -f - -m first");
+    expect_output(0, "KEY  INPUT        EXPECTED OUTPUT\na    {\"q\":\"why\"}  1\nb    {}           \n", "",
+                  "forgectl dataset items cases");
+    expect_output(1, "", "forgectl: -:2: colour: DatasetItem has no such field\n",
+                  "printf '%%s\\n%%s\\n' '{\"key\": \"c\"}' '{\"colour\": 1}' | forgectl dataset add cases -f -");
+    expect_output(1, "", NULL, "echo '{\"key\": \"c\"' | forgectl dataset add cases -f -");
+    expect_output(1, "", "forgectl: /dev/null has no items\n", "forgectl dataset add cases -f /dev/null");
+    expect_output(0, "2\n", "", "forgectl dataset add cases --remove a --expected 1 -o name");
+    expect_output(69, "", NULL, "forgectl dataset add cases --remove a");
+    expect_output(0, "b\n", "", "forgectl dataset items cases -o name");
+    expect_output(0, "a\nb\n", "", "forgectl dataset items cases --version 1 -o name");
+    expect_output(0, "4\n", "1000 items sent, version 3\n1500 items sent, version 4\n",
+                  "seq 1500 | sed 's/.*/{\"key\": \"k&\"}/' | forgectl dataset add cases -f - -o name");
+    expect_output(0, "NAME   VERSION  ITEMS  UPDATED               ID\ncases  4        1501   <time>  <id>\n", "", "forgectl dataset list");
+    expect_output(0, "Deleted cases\n", "", "forgectl dataset delete cases --yes");
+    expect_output(69, "", NULL, "forgectl dataset get cases");
+}
+
 /* ---- usage ---- */
 
 static void test_usage(void **state)
@@ -377,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_tags_and_executions),
         cmocka_unit_test(test_a_watch_prints_changes),
         cmocka_unit_test(test_service_accounts),
+        cmocka_unit_test(test_datasets),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_audit_lists),
         cmocka_unit_test(test_audit_is_verified),

@@ -456,7 +456,7 @@ static void test_pages_stay_with_their_version_and_are_cut_by_size(void **state)
     Forge__V1__AddDatasetItemsRequest request = FORGE__V1__ADD_DATASET_ITEMS_REQUEST__INIT;
     Forge__V1__DatasetVersion *version;
     Forge__V1__ListDatasetItemsResponse *reply;
-    static char keys[20][8];
+    static char keys[20][16];
     make("pages", id);
     for (int i = 0; i < 20; i++) {
         snprintf(keys[i], sizeof keys[i], "k%02d", i);

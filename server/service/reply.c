@@ -82,6 +82,23 @@ void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *typ
     return message;
 }
 
+void *reply_list(struct rpc_call *call, const struct db_rows *rows, int count_max, const ProtobufCMessageDescriptor *type, reply_fill *fill,
+                 size_t *out_count)
+{
+    int count = rows->count < count_max ? rows->count : count_max;
+    void **list = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *list);
+    *out_count = 0;
+    for (int i = 0; list != NULL && i < count; i++) {
+        struct db_row row = db_rows_at(rows, i);
+        void *message = reply_message(call, type);
+        if (message == NULL)
+            break;
+        fill(call, &row, message);
+        list[(*out_count)++] = message;
+    }
+    return list;
+}
+
 forge_code reply_run_found(struct rpc_call *call, struct db_stmt *statement, const char *noun, const char *id, struct db_row *out_row)
 {
     struct db_row row;

@@ -31,6 +31,12 @@ Forge__V1__Role reply_role(const char *role);
 /* An initialised message of this type; NULL after an overflow. */
 void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
 
+/* Fills a message of one type from a row. */
+typedef void reply_fill(struct rpc_call *call, const struct db_row *row, void *message);
+/* The list of a List reply: a message of this type for each of the first count_max rows, as an array of pointers to them. */
+void *reply_list(struct rpc_call *call, const struct db_rows *rows, int count_max, const ProtobufCMessageDescriptor *type, reply_fill *fill,
+                 size_t *out_count);
+
 /* Runs a statement of kind :optional for the one thing that an id names; without a row NOT_FOUND, "<noun> <id> not found". */
 forge_code reply_run_found(struct rpc_call *call, struct db_stmt *statement, const char *noun, const char *id,
                            struct db_row *out_row) FORGE_MUST_CHECK;

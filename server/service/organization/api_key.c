@@ -10,8 +10,9 @@
 
 #include <string.h>
 
-static void api_key_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ApiKey *out)
+static void api_key_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
+    Forge__V1__ApiKey *out = message;
     out->id = db_row_uuid_text(row, "id");
     out->name = db_row_text(row, "name");
     reply_scopes(call, (unsigned)db_row_int32(row, "scopes"), &out->n_scopes, &out->scopes);
@@ -235,18 +236,8 @@ forge_code organization_list_api_keys(struct rpc_call *call, const Forge__V1__Li
     forge_code rc = list_run(call, in, &filter, &page, &rows);
     if (rc != FORGE_OK)
         return rc;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->api_keys = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->api_keys);
-    for (int i = 0; out->api_keys != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__ApiKey *key = reply_message(call, &forge__v1__api_key__descriptor);
-        if (key == NULL)
-            break;
-        api_key_from_row(call, &row, key);
-        db_row_uuid(&row, "id", &last);
-        out->api_keys[out->n_api_keys++] = key;
-    }
-    if (rows.count > page.size && out->n_api_keys > 0)
+    out->api_keys = reply_list(call, &rows, page.size, &forge__v1__api_key__descriptor, api_key_from_row, &out->n_api_keys);
+    if (rows.count > page.size && out->n_api_keys > 0 && forge_uuid_parse(out->api_keys[out->n_api_keys - 1]->id, &last))
         out->next_page_token = rpc_page_next(call, filter.text, filter_size, NULL, 0, &last);
     return FORGE_OK;
 }

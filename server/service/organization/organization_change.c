@@ -128,17 +128,14 @@ forge_code organization_delete(struct rpc_call *call, const Forge__V1__DeleteOrg
 /* --- ListOrganizations --- */
 
 /* Operators see what the lookup table holds; all else belongs to the tenant. */
-static Forge__V1__Organization *listed_from_row(struct rpc_call *call, const struct db_row *row)
+static void listed_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
-    Forge__V1__Organization *organization = reply_message(call, &forge__v1__organization__descriptor);
-    if (organization == NULL)
-        return NULL;
+    Forge__V1__Organization *organization = message;
     organization->id = db_row_uuid_text(row, "organization_id");
     organization->slug = db_row_text(row, "slug");
     organization->name = db_row_text(row, "name");
     organization->create_time = reply_time(call, row, "created_at");
     organization->delete_time = reply_time(call, row, "deleted_at");
-    return organization;
 }
 
 static forge_code list_run(struct rpc_call *call, const Forge__V1__ListOrganizationsRequest *in, const struct rpc_page *page,
@@ -168,15 +165,7 @@ forge_code organization_list(struct rpc_call *call, const Forge__V1__ListOrganiz
     forge_code rc = list_run(call, in, &page, &rows);
     if (rc != FORGE_OK)
         return rc;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->organizations = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->organizations);
-    for (int i = 0; out->organizations != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__Organization *organization = listed_from_row(call, &row);
-        if (organization == NULL)
-            break;
-        out->organizations[out->n_organizations++] = organization;
-    }
+    out->organizations = reply_list(call, &rows, page.size, &forge__v1__organization__descriptor, listed_from_row, &out->n_organizations);
     if (rows.count > page.size && out->n_organizations > 0)
         out->next_page_token =
             rpc_page_next(call, filter, filter_size, out->organizations[out->n_organizations - 1]->slug, 0, &(struct forge_uuid){0});

@@ -13,8 +13,9 @@
 
 enum { CALLS_IN_FLIGHT_MAX = 4096 };
 
-static void service_account_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ServiceAccount *out)
+static void service_account_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
+    Forge__V1__ServiceAccount *out = message;
     size_t key_size = 0;
     const uint8_t *key = db_row_bytes(row, "public_key_sha256", &key_size);
     out->id = db_row_uuid_text(row, "id");
@@ -214,16 +215,8 @@ forge_code organization_list_service_accounts(struct rpc_call *call, const Forge
     forge_code rc = db_run_many(q, &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->service_accounts = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->service_accounts);
-    for (int i = 0; out->service_accounts != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__ServiceAccount *account = reply_message(call, &forge__v1__service_account__descriptor);
-        if (account == NULL)
-            break;
-        service_account_from_row(call, &row, account);
-        out->service_accounts[out->n_service_accounts++] = account;
-    }
+    out->service_accounts =
+        reply_list(call, &rows, page.size, &forge__v1__service_account__descriptor, service_account_from_row, &out->n_service_accounts);
     if (rows.count > page.size && out->n_service_accounts > 0)
         out->next_page_token = rpc_page_next(call, in->name_prefix, prefix_size, out->service_accounts[out->n_service_accounts - 1]->name,
                                              0, &(struct forge_uuid){0});

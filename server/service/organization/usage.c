@@ -94,6 +94,17 @@ static forge_code project_find(struct rpc_call *call, const Forge__V1__GetUsageR
     return rc;
 }
 
+static void usage_from_row(struct rpc_call *call, const struct db_row *row, void *message)
+{
+    (void)call;
+    Forge__V1__UsageRow *usage = message;
+    usage->date = db_row_text(row, "date");
+    if (!db_row_is_null(row, "project_id"))
+        usage->project_id = db_row_uuid_text(row, "project_id");
+    usage->metric = rpc_usage_metric_find(db_row_text_or_empty(row, "metric"));
+    usage->value = db_row_int64(row, "value");
+}
+
 static forge_code rows_read(struct rpc_call *call, const Forge__V1__GetUsageRequest *in, const struct usage_query *query,
                             Forge__V1__GetUsageResponse *out)
 {
@@ -114,19 +125,7 @@ static forge_code rows_read(struct rpc_call *call, const Forge__V1__GetUsageRequ
         return rc;
     if (rows.count > ROWS_MAX)
         return rpc_call_fail(call, FORGE_OUT_OF_RANGE, "more than %d rows: ask for fewer days or metrics, or for one project", ROWS_MAX);
-    out->rows = forge_arena_calloc(call->arena, (size_t)rows.count + 1, sizeof out->rows[0]);
-    for (int i = 0; out->rows != NULL && i < rows.count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__UsageRow *usage = reply_message(call, &forge__v1__usage_row__descriptor);
-        if (usage == NULL)
-            break; /* rpc sees the overflow */
-        usage->date = db_row_text(&row, "date");
-        if (!db_row_is_null(&row, "project_id"))
-            usage->project_id = db_row_uuid_text(&row, "project_id");
-        usage->metric = rpc_usage_metric_find(db_row_text_or_empty(&row, "metric"));
-        usage->value = db_row_int64(&row, "value");
-        out->rows[out->n_rows++] = usage;
-    }
+    out->rows = reply_list(call, &rows, ROWS_MAX, &forge__v1__usage_row__descriptor, usage_from_row, &out->n_rows);
     return FORGE_OK;
 }
 
@@ -136,6 +135,18 @@ static Forge__V1__QuotaPeriod period_find(const char *name)
            : strcmp(name, "day") == 0   ? FORGE__V1__QUOTA_PERIOD__QUOTA_PERIOD_DAY
            : strcmp(name, "month") == 0 ? FORGE__V1__QUOTA_PERIOD__QUOTA_PERIOD_MONTH
                                         : FORGE__V1__QUOTA_PERIOD__QUOTA_PERIOD_UNSPECIFIED;
+}
+
+static void quota_from_row(struct rpc_call *call, const struct db_row *row, void *message)
+{
+    (void)call;
+    Forge__V1__Quota *quota = message;
+    quota->metric = rpc_usage_metric_find(db_row_text_or_empty(row, "metric"));
+    quota->period = period_find(db_row_text_or_empty(row, "period"));
+    if (!db_row_is_null(row, "project_id"))
+        quota->project_id = db_row_uuid_text(row, "project_id");
+    quota->limit = db_row_int64(row, "limit_value");
+    quota->used = db_row_int64(row, "used");
 }
 
 static forge_code quotas_read(struct rpc_call *call, const struct usage_query *query, Forge__V1__GetUsageResponse *out)
@@ -149,20 +160,7 @@ static forge_code quotas_read(struct rpc_call *call, const struct usage_query *q
     forge_code rc = db_run_many(q, &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
-    out->quotas = forge_arena_calloc(call->arena, (size_t)rows.count + 1, sizeof out->quotas[0]);
-    for (int i = 0; out->quotas != NULL && i < rows.count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__Quota *quota = reply_message(call, &forge__v1__quota__descriptor);
-        if (quota == NULL)
-            break;
-        quota->metric = rpc_usage_metric_find(db_row_text_or_empty(&row, "metric"));
-        quota->period = period_find(db_row_text_or_empty(&row, "period"));
-        if (!db_row_is_null(&row, "project_id"))
-            quota->project_id = db_row_uuid_text(&row, "project_id");
-        quota->limit = db_row_int64(&row, "limit_value");
-        quota->used = db_row_int64(&row, "used");
-        out->quotas[out->n_quotas++] = quota;
-    }
+    out->quotas = reply_list(call, &rows, rows.count, &forge__v1__quota__descriptor, quota_from_row, &out->n_quotas);
     return FORGE_OK;
 }
 

@@ -14,8 +14,9 @@
 #include <ctype.h>
 #include <string.h>
 
-void user_read_row(struct rpc_call *call, const struct db_row *row, Forge__V1__User *user)
+void user_read_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
+    Forge__V1__User *user = message;
     user->id = db_row_uuid_text(row, "id");
     user->organization_id = db_row_uuid_text(row, "organization_id");
     user->email = db_row_text(row, "email");
@@ -177,15 +178,7 @@ forge_code organization_list_users(struct rpc_call *call, const Forge__V1__ListU
     forge_code rc = list_run(call, in, &filter, &page, &rows);
     if (rc != FORGE_OK)
         return rc;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->users = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->users);
-    for (int i = 0; out->users != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__User *user = user_from_row(call, &row);
-        if (user == NULL)
-            break;
-        out->users[out->n_users++] = user;
-    }
+    out->users = reply_list(call, &rows, page.size, &forge__v1__user__descriptor, user_read_row, &out->n_users);
     if (rows.count > page.size && out->n_users > 0)
         out->next_page_token =
             rpc_page_next(call, filter.text, filter_size, out->users[out->n_users - 1]->email, 0, &(struct forge_uuid){0});

@@ -10,8 +10,8 @@
 /* Columns organization_id, id, email, name, role, disabled, created_at, updated_at, password_changed_at, last_login_at, row_version.
  * NULL after an arena overflow. */
 Forge__V1__User *user_from_row(struct rpc_call *call, const struct db_row *row);
-/* The same columns into a message. */
-void user_read_row(struct rpc_call *call, const struct db_row *row, Forge__V1__User *user);
+/* The same columns into a Forge__V1__User. */
+void user_read_row(struct rpc_call *call, const struct db_row *row, void *message);
 
 /* A password that may be set. Notes a violation. */
 void user_password_check(struct rpc_call *call, const char *field, const char *password);

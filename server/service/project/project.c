@@ -9,8 +9,9 @@
 
 #include <string.h>
 
-static void project_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Project *out)
+static void project_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
+    Forge__V1__Project *out = message;
     out->id = db_row_uuid_text(row, "id");
     out->organization_id = db_row_uuid_text(row, "organization_id");
     out->name = db_row_text(row, "name");
@@ -130,16 +131,7 @@ forge_code project_list(struct rpc_call *call, const Forge__V1__ListProjectsRequ
     forge_code rc = db_run_many(q, &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->projects = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof *out->projects);
-    for (int i = 0; out->projects != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(&rows, i);
-        Forge__V1__Project *project = reply_message(call, &forge__v1__project__descriptor);
-        if (project == NULL)
-            break;
-        project_from_row(call, &row, project);
-        out->projects[out->n_projects++] = project;
-    }
+    out->projects = reply_list(call, &rows, page.size, &forge__v1__project__descriptor, project_from_row, &out->n_projects);
     if (rows.count > page.size && out->n_projects > 0)
         out->next_page_token =
             rpc_page_next(call, in->name_prefix, prefix_size, out->projects[out->n_projects - 1]->name, 0, &(struct forge_uuid){0});

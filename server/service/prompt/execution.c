@@ -277,23 +277,16 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     return q;
 }
 
-static void list_fill(struct rpc_call *call, const struct db_rows *rows, int count, Forge__V1__ListExecutionsResponse *out)
+static void listed_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
-    out->executions = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof out->executions[0]);
-    for (int i = 0; out->executions != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(rows, i);
-        Forge__V1__Execution *execution = reply_message(call, &forge__v1__execution__descriptor);
-        if (execution == NULL)
-            return; /* rpc sees the overflow */
-        execution->id = db_row_int64(&row, "id");
-        execution->prompt_id = db_row_uuid_text(&row, "prompt_id");
-        execution->version = db_row_int32(&row, "version");
-        execution->rating = db_row_int32(&row, "rating");
-        execution->success = db_row_bool(&row, "success");
-        execution->notes = db_row_text_or_empty(&row, "notes");
-        execution->execute_time = reply_time(call, &row, "executed_at");
-        out->executions[out->n_executions++] = execution;
-    }
+    Forge__V1__Execution *execution = message;
+    execution->id = db_row_int64(row, "id");
+    execution->prompt_id = db_row_uuid_text(row, "prompt_id");
+    execution->version = db_row_int32(row, "version");
+    execution->rating = db_row_int32(row, "rating");
+    execution->success = db_row_bool(row, "success");
+    execution->notes = db_row_text_or_empty(row, "notes");
+    execution->execute_time = reply_time(call, row, "executed_at");
 }
 
 /* The page after this row: behind its time and id. */
@@ -332,7 +325,7 @@ forge_code prompt_list_executions(struct rpc_call *call, const Forge__V1__ListEx
     if (db_row_is_null(&first, "id"))
         return FORGE_OK;
     int count = rows.count < page.size ? rows.count : page.size;
-    list_fill(call, &rows, count, out);
+    out->executions = reply_list(call, &rows, count, &forge__v1__execution__descriptor, listed_from_row, &out->n_executions);
     if (db_row_int64(&first, "found") > count)
         out->next_page_token = list_next(call, filter, &rows, count - 1);
     return FORGE_OK;

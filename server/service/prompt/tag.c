@@ -58,19 +58,13 @@ forge_code prompt_create_tag(struct rpc_call *call, const Forge__V1__CreateTagRe
     return FORGE_OK;
 }
 
-static void list_fill(struct rpc_call *call, const struct db_rows *rows, int count, Forge__V1__ListTagsResponse *out)
+static void listed_from_row(struct rpc_call *call, const struct db_row *row, void *message)
 {
-    out->tags = forge_arena_calloc(call->arena, (size_t)count + 1, sizeof out->tags[0]);
-    for (int i = 0; out->tags != NULL && i < count; i++) {
-        struct db_row row = db_rows_at(rows, i);
-        Forge__V1__Tag *tag = reply_message(call, &forge__v1__tag__descriptor);
-        if (tag == NULL)
-            return; /* rpc sees the overflow */
-        tag->id = db_row_int64(&row, "id");
-        tag->name = db_row_text(&row, "name");
-        tag->prompt_count = db_row_int64(&row, "prompt_count");
-        out->tags[out->n_tags++] = tag;
-    }
+    (void)call;
+    Forge__V1__Tag *tag = message;
+    tag->id = db_row_int64(row, "id");
+    tag->name = db_row_text(row, "name");
+    tag->prompt_count = db_row_int64(row, "prompt_count");
 }
 
 forge_code prompt_list_tags(struct rpc_call *call, const Forge__V1__ListTagsRequest *in, Forge__V1__ListTagsResponse *out)
@@ -91,7 +85,7 @@ forge_code prompt_list_tags(struct rpc_call *call, const Forge__V1__ListTagsRequ
     forge_code rc = db_run_many(q, &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
-    list_fill(call, &rows, rows.count < page.size ? rows.count : page.size, out);
+    out->tags = reply_list(call, &rows, page.size, &forge__v1__tag__descriptor, listed_from_row, &out->n_tags);
     if (rows.count > page.size && out->n_tags > 0)
         out->next_page_token =
             rpc_page_next(call, in->name_prefix, strlen(in->name_prefix), out->tags[out->n_tags - 1]->name, 0, &(struct forge_uuid){0});

@@ -2,9 +2,17 @@
 
 #include <ctype.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { CODE_POINT_MAX = 0x10FFFF, SURROGATE_FIRST = 0xD800, SURROGATE_LAST = 0xDFFF, EMAIL_LOCAL_MAX = 64, DNS_LABEL_MAX = 63 };
+enum {
+    CODE_POINT_MAX = 0x10FFFF,
+    SURROGATE_FIRST = 0xD800,
+    SURROGATE_LAST = 0xDFFF,
+    EMAIL_LOCAL_MAX = 64,
+    DNS_LABEL_MAX = 63,
+    PORT_DIGITS_MAX = 5
+};
 
 /* Reads one code point of well-formed UTF-8 and moves *cursor behind it. */
 static uint32_t code_point_read(const char **cursor)
@@ -145,6 +153,35 @@ char *validate_email(struct rpc_call *call, const char *field, const char *text)
     for (char *c = lower; c != NULL && *c != '\0'; c++)
         *c = (char)tolower((unsigned char)*c);
     return lower;
+}
+
+/* A name, an IPv4 address or an IPv6 address in brackets, and a port. */
+static bool authority_is_valid(const char *text, size_t length)
+{
+    static const char name[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", address[] = "0123456789abcdefABCDEF:.";
+    bool is_bracketed = length > 0 && text[0] == '[';
+    size_t begin = is_bracketed ? 1 : 0, host = strspn(text + begin, is_bracketed ? address : name), at = begin + host;
+    if (host == 0 || (is_bracketed && text[at++] != ']'))
+        return false;
+    if (at == length)
+        return true;
+    size_t digits = text[at] == ':' ? strspn(text + at + 1, "0123456789") : 0;
+    long port = digits >= 1 && digits <= PORT_DIGITS_MAX ? strtol(text + at + 1, NULL, 10) : 0;
+    return at + 1 + digits == length && port >= 1 && port <= UINT16_MAX;
+}
+
+bool validate_https_url(struct rpc_call *call, const char *field, const char *text, size_t bytes_max)
+{
+    static const char scheme[] = "https://";
+    const char *authority = text + sizeof scheme - 1;
+    size_t length = strlen(text);
+    bool valid = length <= bytes_max && strncmp(text, scheme, sizeof scheme - 1) == 0;
+    for (size_t i = 0; valid && i < length; i++)
+        valid = text[i] > 0x20 && text[i] < 0x7F && strchr("\"<>\\^`{|}", text[i]) == NULL;
+    valid = valid && authority_is_valid(authority, strcspn(authority, "/?#"));
+    if (!valid)
+        rpc_call_violation(call, field, "must be an https URL of at most %zu bytes, without user name and password", bytes_max);
+    return valid;
 }
 
 bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us)

@@ -38,6 +38,9 @@ const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__R
 /* An e-mail address (the part of RFC 5321 that mail systems accept). Returns it in lower case in the arena, NULL when it is wrong. */
 char *validate_email(struct rpc_call *call, const char *field, const char *text);
 
+/* An absolute https URL of at most so many bytes (RFC 3986), without user name and password: those are secrets. */
+bool validate_https_url(struct rpc_call *call, const char *field, const char *text, size_t bytes_max);
+
 /* A well-formed time of the years 1 to 9999 as microseconds since the Unix epoch. */
 bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us);
 

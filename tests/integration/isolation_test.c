@@ -22,8 +22,8 @@
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, all of the organization at
- * home; $n a new number. */
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model, all
+ * of the organization at home; $n a new number. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -66,6 +66,25 @@ static const struct row {
      FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "ListServiceAccounts", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "DeleteServiceAccount", "{\"id\": \"$a\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {ORGANIZATION "CreateModelProvider", "{\"name\": \"Provider $n\", \"credential\": \"sk-0123456789-$n\"}", ANY_KEY, FORGE_OK,
+     FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "GetModelProvider", "{\"id\": \"$v\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "GetModelProvider", "{\"name\": \"Clandestine\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "ListModelProviders", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "UpdateModelProvider", "{\"id\": \"$v\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "DeleteModelProvider", "{\"id\": \"$v\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "CreateAiModel", "{\"provider_id\": \"$v\", \"name\": \"model $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "GetAiModel", "{\"id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
+    {ORGANIZATION "ListAiModels", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "ListAiModels", "{\"provider_id\": \"$v\"}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "UpdateAiModel", "{\"id\": \"$m\", \"aliases\": [\"alias $n\"]}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "DeleteAiModel", "{\"id\": \"$m\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "SetModelPrice",
+     "{\"model_id\": \"$m\", \"usage_prices\": [{\"usage_type\": \"USAGE_TYPE_INPUT\", \"micros_per_million_tokens\": \"$n\"}]}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {ORGANIZATION "ListModelPrices", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {ORGANIZATION "ListModelPrices", "{\"model_id\": \"$m\", \"effective_at\": \"2100-01-01T00:00:00Z\"}", ANY_KEY, FORGE_OK, FORGE_OK},
     {ORGANIZATION "GetUsage", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "GetUsage", "{\"by_project\": true}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
     {ORGANIZATION "ListAuditEvents", "{\"include_canonical\": true}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
@@ -139,6 +158,8 @@ static const struct refusal {
     {ORGANIZATION "DeleteOrganization", "not its name", FORGE_FAILED_PRECONDITION},
     {ORGANIZATION "DeleteUser", "not its etag", FORGE_ABORTED},
     {ORGANIZATION "ChangePassword", "", FORGE_PERMISSION_DENIED}, /* not its password */
+    {ORGANIZATION "DeleteModelProvider", "not its etag", FORGE_ABORTED},
+    {ORGANIZATION "DeleteAiModel", "not its etag", FORGE_ABORTED},
     {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
     {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
@@ -149,9 +170,10 @@ static const struct refusal {
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
-/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, and a service account. */
+/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset, and a model
+ * provider with a model. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
-static char dataset_id[WORLD_ID_SIZE];
+static char dataset_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -184,8 +206,14 @@ static char *fill_in(const char *template)
             case 'k':
                 part = key_id;
                 break;
+            case 'm':
+                part = model_id;
+                break;
             case 'u':
                 part = user_id;
+                break;
+            case 'v':
+                part = provider_id;
                 break;
             case 'n':
                 part = number;
@@ -204,8 +232,9 @@ static char *fill_in(const char *template)
 static const char *leak_in(const char *text, const char *request)
 {
     const char *const secrets[] = {
-        world.home.organization_id, project_id,       prompt_id, key_id,      user_id,      "spy@home.example",  world.home.project_id,
-        world.home.prompt_id,       world.home.email, "Private", "PLUTONIUM", "Classified", "Organization home", "Confidential"};
+        world.home.organization_id, project_id,           prompt_id,        key_id,    user_id,       "spy@home.example",
+        world.home.project_id,      world.home.prompt_id, world.home.email, "Private", "PLUTONIUM",   "Classified",
+        "Organization home",        "Confidential",       provider_id,      model_id,  "Clandestine", "hidden-model"};
     for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
         if (strstr(text, secrets[i]) && !strstr(request, secrets[i]))
             return secrets[i];
@@ -292,6 +321,35 @@ static void new_dataset(struct forge_channel *admin)
     add.items = items;
     world_check(&world, "AddDatasetItems", forge_evaluation_add_dataset_items(admin, NULL, &add, &version, &error), &error);
     forge__v1__dataset_version__free_unpacked(version, NULL);
+}
+
+/* A price too, so that its list has something to hide. */
+static void new_model(struct forge_channel *admin)
+{
+    Forge__V1__CreateModelProviderRequest provider_request = FORGE__V1__CREATE_MODEL_PROVIDER_REQUEST__INIT;
+    Forge__V1__CreateAiModelRequest request = FORGE__V1__CREATE_AI_MODEL_REQUEST__INIT;
+    Forge__V1__SetModelPriceRequest price_request = FORGE__V1__SET_MODEL_PRICE_REQUEST__INIT;
+    Forge__V1__UsagePrice input = FORGE__V1__USAGE_PRICE__INIT, *inputs[] = {&input};
+    Forge__V1__ModelProvider *provider;
+    Forge__V1__AiModel *model;
+    Forge__V1__ModelPrice *price;
+    struct forge_error error = {0};
+    provider_request.name = TEXT("Clandestine");
+    world_check(&world, "CreateModelProvider", forge_organization_create_model_provider(admin, NULL, &provider_request, &provider, &error),
+                &error);
+    snprintf(provider_id, sizeof provider_id, "%s", provider->id);
+    request.provider_id = provider_id;
+    request.name = TEXT("hidden-model");
+    world_check(&world, "CreateAiModel", forge_organization_create_ai_model(admin, NULL, &request, &model, &error), &error);
+    snprintf(model_id, sizeof model_id, "%s", model->id);
+    price_request.model_id = model_id;
+    price_request.n_usage_prices = 1;
+    price_request.usage_prices = inputs;
+    input.usage_type = FORGE__V1__USAGE_TYPE__USAGE_TYPE_INPUT;
+    world_check(&world, "SetModelPrice", forge_organization_set_model_price(admin, NULL, &price_request, &price, &error), &error);
+    forge__v1__model_provider__free_unpacked(provider, NULL);
+    forge__v1__ai_model__free_unpacked(model, NULL);
+    forge__v1__model_price__free_unpacked(price, NULL);
 }
 
 static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
@@ -399,6 +457,7 @@ static int open_world(void **state)
     new_user(admin, user_id);
     new_account(admin);
     new_dataset(admin);
+    new_model(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
@@ -430,9 +489,13 @@ static int64_t state_of_home(void)
         "(SELECT count(*)::text FROM dataset_items WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
+        "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "
+        "(SELECT string_agg(m::text, ',' ORDER BY m.id) FROM ai_models m WHERE organization_id = '%s') || "
+        "(SELECT string_agg(n::text, ',' ORDER BY n.name) FROM ai_model_names n WHERE organization_id = '%s') || "
+        "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, user_id, id, account_id, id, key_id);
+        id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */
@@ -494,8 +557,17 @@ static void test_no_credential(void **state)
 /* What every member of the organization may know of it. */
 static bool is_known_to_members(const char *method)
 {
-    static const char *const methods[] = {ORGANIZATION "GetOrganization", ORGANIZATION "WhoAmI",  ORGANIZATION "GetUser",
-                                          ORGANIZATION "ListUsers",       PROJECT "ListProjects", PROMPT "ListTags"};
+    static const char *const methods[] = {ORGANIZATION "GetOrganization",
+                                          ORGANIZATION "WhoAmI",
+                                          ORGANIZATION "GetUser",
+                                          ORGANIZATION "ListUsers",
+                                          ORGANIZATION "GetModelProvider",
+                                          ORGANIZATION "GetAiModel",
+                                          ORGANIZATION "ListModelPrices",
+                                          PROJECT "ListProjects",
+                                          ORGANIZATION "ListModelProviders",
+                                          ORGANIZATION "ListAiModels",
+                                          PROMPT "ListTags"};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
         if (strcmp(method, methods[i]) == 0)
             return true;

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "service_fixture.h"
+#include "wire/json.h"
 #include "wire/uuid.h"
 
 #include <libpq-fe.h>
@@ -22,6 +23,9 @@ static struct forged_child *child;
 static struct forge_channel *channels[CHANNELS_MAX], *operator_channel;
 static unsigned channel_count, text_count;
 static char *texts[TEXTS_MAX];
+static struct forge_arena call_arena; /* of the last service_call */
+static const char *reply_json = "";
+static bool reply_is_stored;
 struct forge_error service_error;
 
 int service_start(void **state)
@@ -43,6 +47,7 @@ int service_end(void **state)
     for (unsigned i = 0; i < text_count; i++)
         free(texts[i]);
     forge_error_free(&service_error);
+    forge_arena_done(&call_arena);
     forged_child_stop(child);
     forged_world_free(world);
     pg_cluster_free(cluster);
@@ -216,6 +221,82 @@ void service_prompt_make(struct forge_channel *channel, const char *project_id, 
     service_ok(forge_prompt_create(channel, NULL, &request, &prompt, &service_error));
     snprintf(out_id, 37, "%s", prompt->id);
     forge__v1__prompt__free_unpacked(prompt, NULL);
+}
+
+static char *with_quotes(const char *format, va_list arguments)
+{
+    static char text[1 << 16];
+    assert_in_range(vsnprintf(text, sizeof text, format, arguments), 0, sizeof text - 1);
+    for (char *c = text; *c != '\0'; c++)
+        *c = *c == '\'' ? '"' : *c;
+    return text;
+}
+
+forge_code service_call(struct forge_channel *channel, const char *method_name, const char *request_id, const char *format, ...)
+{
+    static const struct forge_json_options plain = {0};
+    const struct forge_call_options options = {.request_id = request_id};
+    struct forge_reply_info info;
+    ProtobufCMessage *request, *reply;
+    char name[128];
+    va_list arguments;
+    forge_arena_done(&call_arena);
+    forge_arena_init(&call_arena, 16 << 20, NULL);
+    snprintf(name, sizeof name, "forge.v1.%s", method_name);
+    const struct forge_method *method = forge_method_find(name);
+    assert_non_null(method);
+    va_start(arguments, format);
+    const char *json = with_quotes(format, arguments);
+    va_end(arguments);
+    service_ok(forge_json_to_message(json, strlen(json), method->input, &call_arena, &request, &service_error));
+    forge_code rc = forge_channel_call_with_info(channel, method, &options, request, &reply, &info, &service_error);
+    reply_json = "";
+    reply_is_stored = rc == FORGE_OK && info.replayed;
+    if (rc != FORGE_OK)
+        return rc;
+    reply_json = forge_json_from_message(reply, &plain, &call_arena);
+    assert_non_null(reply_json);
+    protobuf_c_message_free_unpacked(reply, NULL);
+    return rc;
+}
+
+const char *service_reply(void)
+{
+    return reply_json;
+}
+
+bool service_reply_is_stored(void)
+{
+    return reply_is_stored;
+}
+
+void service_reply_text(const char *field, char *out, size_t size)
+{
+    char head[64];
+    snprintf(head, sizeof head, "\"%s\":\"", field);
+    const char *value = strstr(reply_json, head);
+    value = value != NULL ? value + strlen(head) : "";
+    snprintf(out, size, "%.*s", (int)strcspn(value, "\""), value);
+}
+
+void service_shows_at(const char *file, int line, ...)
+{
+    const char *at = reply_json, *part;
+    va_list parts;
+    va_start(parts, line);
+    while ((part = va_arg(parts, const char *)) != NULL) {
+        char wanted[1024];
+        snprintf(wanted, sizeof wanted, "%s", part);
+        for (char *c = wanted; *c != '\0'; c++)
+            *c = *c == '\'' ? '"' : *c;
+        at = strstr(at, wanted);
+        if (at == NULL) {
+            print_error("expected %s in its place in\n%s\n", wanted, reply_json);
+            _fail(file, line);
+        }
+        at += strlen(wanted);
+    }
+    va_end(parts);
 }
 
 /* The end of the server's log, for whoever reads the failure. */

@@ -54,6 +54,19 @@ struct forge_channel *service_key_channel(const struct service_tenant *tenant, F
 /* Creates a text prompt and gives its id. */
 void service_prompt_make(struct forge_channel *channel, const char *project_id, const char *name, const char *content, char out_id[37]);
 
+/* A call of a method, such as "OrganizationService/GetUser", with a request in JSON, where ' stands for ". request_id NULL = a fresh one.
+ */
+forge_code service_call(struct forge_channel *channel, const char *method, const char *request_id, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Of the last service_call: the reply in JSON ("" after an error), a text field of it ("" where there is none), is it one that was stored.
+ */
+const char *service_reply(void);
+void service_reply_text(const char *field, char *out, size_t size);
+bool service_reply_is_stored(void);
+/* Every part, with ' for ", stands in it: part, ..., in their order. */
+#define service_shows(...) service_shows_at(__FILE__, __LINE__, __VA_ARGS__, NULL)
+void service_shows_at(const char *file, int line, ...);
+
 /* The error of the last call in the tests. */
 extern struct forge_error service_error;
 /* rc is OK; else the test fails with the error. */

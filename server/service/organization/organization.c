@@ -77,20 +77,19 @@ void organization_audit_change(struct rpc_call *call, const char *action, const 
         rpc_write_audit(call, action, kind, id, forge_arena_printf(call->arena, "{\"old\": %s, \"new\": %s}", old_json, new_json));
 }
 
-/* Lower case, every run of other characters a hyphen, none at an end, at most 63; "" when nothing is left. */
-static void slug_from_name(const char *name, char slug[ORGANIZATION_SLUG_MAX + 1])
+void organization_short_name_make(const char *name, const char *also, char *out, size_t size)
 {
     size_t length = 0;
-    for (; *name != '\0' && length < ORGANIZATION_SLUG_MAX; name++) {
+    for (; *name != '\0' && length + 1 < size; name++) {
         unsigned char c = (unsigned char)*name;
-        if (c < 0x80 && isalnum(c))
-            slug[length++] = (char)tolower(c);
-        else if (length > 0 && slug[length - 1] != '-')
-            slug[length++] = '-';
+        if (c < 0x80 && (isalnum(c) || strchr(also, c) != NULL))
+            out[length++] = (char)tolower(c);
+        else if (length > 0 && out[length - 1] != '-')
+            out[length++] = '-';
     }
-    while (length > 0 && slug[length - 1] == '-')
+    while (length > 0 && out[length - 1] == '-')
         length--;
-    slug[length] = '\0';
+    out[length] = '\0';
 }
 
 /* What CreateOrganization stores, checked. */
@@ -105,7 +104,7 @@ static void slug_check(struct rpc_call *call, const Forge__V1__CreateOrganizatio
 {
     creation->slug = in->slug;
     if (in->slug[0] == '\0') {
-        slug_from_name(in->name, creation->made_slug);
+        organization_short_name_make(in->name, "", creation->made_slug, sizeof creation->made_slug);
         creation->slug = creation->made_slug;
     }
     if (in->slug[0] != '\0')

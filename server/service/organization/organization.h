@@ -17,6 +17,9 @@ void organization_from_row(struct rpc_call *call, const struct db_row *row, Forg
 
 /* Notes a violation of "slug". */
 bool organization_slug_check(struct rpc_call *call, const char *slug);
+/* A short name made from a name, for people to read and type: lower case, every run of characters other than a-z, 0-9 and those of also
+ * a hyphen, none at an end, at most size - 1 characters; "" when nothing is left. */
+void organization_short_name_make(const char *name, const char *also, char *out, size_t size);
 /* The organization a request is about, "" = the caller's own. Notes a violation of "id". */
 void organization_id_check(struct rpc_call *call, const char *text, struct forge_uuid *out);
 /* NOT_FOUND for every organization but the caller's. */

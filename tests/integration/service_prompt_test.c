@@ -146,13 +146,13 @@ static void test_every_wrong_field_of_a_new_prompt_is_named(void **state)
     request.tags = &tag;
     request.n_tags = 1;
     request.system_prompt = service_repeat("x", (256 << 10) + 1);
-    request.model_id = TEXT("01890000-0000-7000-8000-000000000000");
+    request.model_id = TEXT("m");
     request.parameters = TEXT("[1]");
     request.message = service_repeat("x", 1025);
     service_violates(create(alpha.admin, &request, &made), "project_id", "must be a UUID", "name", "must be 1 to 255 printable characters",
                      "description", "at most 4096 characters", "tags[0]", "1 to 100 printable", "content",
                      "exactly one of content and messages is required", "system_prompt", "must be at most 262144 bytes", "model_id",
-                     "there is no model with this id", "parameters", "must be a JSON object", "message", "at most 1024 characters");
+                     "must be a UUID", "parameters", "must be a JSON object", "message", "at most 1024 characters");
 }
 
 static void test_wrong_messages_and_variables_are_named_one_by_one(void **state)
@@ -422,7 +422,7 @@ static void test_listing_says_what_is_wrong(void **state)
     request.model_id = TEXT("m");
     service_violates(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), "project_id", "must be a UUID", "page_size",
                      "negative", "page_token", "", "name_prefix", "at most 255", "query", "does not search", "tags[0]",
-                     "1 to 100 printable", "label", "no labels", "model_id", "no model");
+                     "1 to 100 printable", "label", "no labels", "model_id", "must be a UUID");
     request = (Forge__V1__ListPromptsRequest)FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
     request.project_id = TEXT(nobody_has);
     service_fails(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), FORGE_NOT_FOUND,

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { KINDS = FORGE__V1__USAGE_TYPE__USAGE_TYPE_REASONING, FIELD_SIZE = 64 };
-static const int64_t micros_max = INT64_C(1000000000000); /* a dollar a token: more is a mistake in the unit */
+static const int64_t micros_max = INT64_C(1000000000000);         /* a dollar a token: more is a mistake in the unit */
 static const int64_t year_10000_us = INT64_C(253402300800000000); /* after every time there is */
 
 /* A column for each kind of tokens, by USAGE_TYPE_* - 1. */

@@ -191,8 +191,7 @@ void prompt_content_check(struct rpc_call *call, const struct prompt_content_inp
     messages_check(call, input);
     bytes_check(call, "system_prompt", input->system_prompt, PROMPT_SYSTEM_BYTES_MAX);
     variables_check(call, input);
-    if (input->model_id[0] != '\0')
-        rpc_call_violation(call, "model_id", "there is no model with this id");
+    out->has_model = input->model_id[0] != '\0' && validate_uuid(call, "model_id", input->model_id, &out->model_id);
     parameters_check(call, input->parameters);
     validate_text(call, "message", input->message, PROMPT_NOTE_CHARACTERS_MAX);
     const char *names[PROMPT_VARIABLES_MAX + 1]; /* one more tells that there are too many */
@@ -247,7 +246,10 @@ static forge_code content_hash(struct rpc_call *call, const struct prompt_conten
         if (variable->default_value != NULL)
             hash_text(state, 'v', variable->default_value->value);
     }
-    hash_text(state, 'o', input->model_id);
+    char model_id[FORGE_UUID_TEXT_SIZE] = ""; /* one spelling of it */
+    if (out->has_model)
+        forge_uuid_format(&out->model_id, model_id);
+    hash_text(state, 'o', model_id);
     if (parameters != NULL)
         hash_piece(state, 'p', parameters, parameters_size);
     forge_sha256_final(state, out->hash);
@@ -302,6 +304,20 @@ void prompt_content_bind(struct db_stmt *stmt, const struct prompt_content *cont
     db_bind_text(stmt, content->message);
 }
 
+void prompt_content_bind_model(struct db_stmt *stmt, const struct prompt_content *content)
+{
+    db_bind_uuid(stmt, content->has_model ? &content->model_id : NULL);
+}
+
+forge_code prompt_content_check_model(struct rpc_call *call, const char *model_id, forge_code rc, const struct db_row *row)
+{
+    if (rc == FORGE_FAILED_PRECONDITION && reply_violates(call, "prompt_versions_model_id_fkey"))
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "model %s not found", model_id);
+    if (rc == FORGE_OK && db_row_bool(row, "is_deprecated"))
+        return rpc_call_fail(call, FORGE_FAILED_PRECONDITION, "model %s is deprecated", model_id);
+    return rc;
+}
+
 /* The lists back from JSON. */
 static forge_code lists_read(struct rpc_call *call, const char *messages, const char *variables, struct prompt_content_row *out)
 {
@@ -332,6 +348,8 @@ forge_code prompt_content_read(struct rpc_call *call, const struct db_row *row, 
     out->format = db_row_bool(row, "is_chat") ? FORGE__V1__PROMPT_FORMAT__PROMPT_FORMAT_CHAT : FORGE__V1__PROMPT_FORMAT__PROMPT_FORMAT_TEXT;
     out->content = db_row_text_or_empty(row, "content");
     out->system_prompt = db_row_text_or_empty(row, "system_prompt");
+    out->model_id = db_row_uuid_text(row, "model_id");
+    out->model_name = db_row_text(row, "model_name");
     out->parameters = db_row_text_or_empty(row, "parameters");
     out->content_hash = reply_hex(call, hash, hash_size);
     const char *messages = db_row_text(row, "messages"), *variables = db_row_text(row, "variables");

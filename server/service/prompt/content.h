@@ -9,6 +9,7 @@
 
 #include "forge/v1/prompt.pb-c.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,21 +44,30 @@ struct prompt_content {
     const char *parameters;
     const char *message;
     const char *variables_json; /* {"variables": [...]} by name, {} for none */
+    bool has_model;
+    struct forge_uuid model_id;
     uint8_t hash[FORGE_SHA256_SIZE];
     int32_t bytes; /* of content, messages, system prompt, variables and parameters */
     size_t variable_count;
     Forge__V1__PromptVariable **variables; /* declared, or else the placeholders that were found */
 };
 
-/* Notes every violation on the call. Fills out->variables only. */
+/* Notes every violation on the call. Fills variables and model_id of *out only. */
 void prompt_content_check(struct rpc_call *call, const struct prompt_content_input *input, struct prompt_content *out);
 /* After a check without violations: the rest of *out. */
 forge_code prompt_content_make(struct rpc_call *call, const struct prompt_content_input *input,
                                struct prompt_content *out) FORGE_MUST_CHECK;
 /* Binds content, messages, system_prompt, variables, parameters, content_hash, content_bytes, message: eight parameters. */
 void prompt_content_bind(struct db_stmt *stmt, const struct prompt_content *content);
+/* Binds model_id. */
+void prompt_content_bind_model(struct db_stmt *stmt, const struct prompt_content *content);
+/* Of the statement that stores the content, which ended with rc and, where that is OK, gave a row with column is_deprecated: NOT_FOUND when
+ * the model does not exist, FAILED_PRECONDITION when a new version would use one that is deprecated, else rc. */
+forge_code prompt_content_check_model(struct rpc_call *call, const char *model_id, forge_code rc,
+                                      const struct db_row *row) FORGE_MUST_CHECK;
 
-/* What a row's columns is_chat, content, messages, system_prompt, variables and parameters hold, as the messages have it. */
+/* What a row's columns is_chat, content, messages, system_prompt, variables, model_id, model_name and parameters hold, as the messages have
+ * it. */
 struct prompt_content_row {
     Forge__V1__PromptFormat format;
     char *content;
@@ -66,6 +76,7 @@ struct prompt_content_row {
     char *system_prompt;
     size_t variable_count;
     Forge__V1__PromptVariable **variables;
+    char *model_id, *model_name; /* NULL for any */
     char *parameters;
     char *content_hash; /* 64 hexadecimal digits */
 };

@@ -12,12 +12,6 @@
 
 enum { CONTEXT_LINES_DEFAULT = 3, CONTEXT_LINES_MAX = 100, FIELD_NAME_SIZE = 96 };
 
-/* A version with what its row has beside the content. */
-struct version {
-    struct prompt_content_row content;
-    char *model_id; /* NULL for any */
-};
-
 /* The reply while it grows. */
 struct comparison {
     struct rpc_call *call;
@@ -83,9 +77,9 @@ static const char *text_or_null(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
-static const char *format_name(const struct version *version)
+static const char *format_name(const struct prompt_content_row *content)
 {
-    return protobuf_c_enum_descriptor_get_value(&forge__v1__prompt_format__descriptor, (int)version->content.format)->name;
+    return protobuf_c_enum_descriptor_get_value(&forge__v1__prompt_format__descriptor, (int)content->format)->name;
 }
 
 /* Message by message in their order; one that was put in between shows as a change of all behind it. */
@@ -147,22 +141,21 @@ static const char *parameters_text(struct rpc_call *call, const char *parameters
 }
 
 /* In the order of PromptVersion's fields. */
-static void versions_compare(struct comparison *comparison, const struct version *base, const struct version *target)
+static void versions_compare(struct comparison *comparison, const struct prompt_content_row *base, const struct prompt_content_row *target)
 {
     struct rpc_call *call = comparison->call;
-    const struct prompt_content_row *old_content = &base->content, *new_content = &target->content;
-    size_t messages = old_content->message_count + new_content->message_count;
-    size_t most = 5 + 2 * messages + old_content->variable_count + new_content->variable_count;
+    size_t messages = base->message_count + target->message_count;
+    size_t most = 5 + 2 * messages + base->variable_count + target->variable_count;
     comparison->out->diffs = forge_arena_calloc(call->arena, most, sizeof comparison->out->diffs[0]);
     if (comparison->out->diffs == NULL)
         return; /* rpc sees the overflow */
     field_compare(comparison, "format", format_name(base), format_name(target));
-    field_compare(comparison, "content", text_or_null(old_content->content), text_or_null(new_content->content));
-    messages_compare(comparison, old_content, new_content);
-    field_compare(comparison, "system_prompt", text_or_null(old_content->system_prompt), text_or_null(new_content->system_prompt));
-    variables_compare(comparison, old_content, new_content);
+    field_compare(comparison, "content", text_or_null(base->content), text_or_null(target->content));
+    messages_compare(comparison, base, target);
+    field_compare(comparison, "system_prompt", text_or_null(base->system_prompt), text_or_null(target->system_prompt));
+    variables_compare(comparison, base, target);
     field_compare(comparison, "model_id", base->model_id, target->model_id);
-    field_compare(comparison, "parameters", parameters_text(call, old_content->parameters), parameters_text(call, new_content->parameters));
+    field_compare(comparison, "parameters", parameters_text(call, base->parameters), parameters_text(call, target->parameters));
 }
 
 static forge_code diff_check(struct rpc_call *call, const Forge__V1__DiffPromptVersionsRequest *in, struct forge_uuid *prompt_id)
@@ -177,19 +170,18 @@ static forge_code diff_check(struct rpc_call *call, const Forge__V1__DiffPromptV
     return rpc_call_has_violations(call) ? rpc_call_invalid(call) : FORGE_OK;
 }
 
-static forge_code version_read(struct rpc_call *call, const struct db_row *row, struct version *out)
+static forge_code version_read(struct rpc_call *call, const struct db_row *row, struct prompt_content_row *out)
 {
     int32_t number = db_row_int32(row, "number");
     if (number < 1)
         return rpc_call_fail(call, FORGE_NOT_FOUND, "version 1 of this prompt has no version before it");
     if (db_row_is_null(row, "version"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt not found", number);
-    out->model_id = db_row_uuid_text(row, "model_id");
-    return prompt_content_read(call, row, &out->content);
+    return prompt_content_read(call, row, out);
 }
 
 static forge_code versions_read(struct rpc_call *call, const Forge__V1__DiffPromptVersionsRequest *in, const struct forge_uuid *prompt_id,
-                                struct version versions[2], Forge__V1__DiffPromptVersionsResponse *out)
+                                struct prompt_content_row versions[2], Forge__V1__DiffPromptVersionsResponse *out)
 {
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_TWO_VERSIONS);
     db_bind_uuid(q, &call->principal.organization_id);
@@ -213,7 +205,7 @@ forge_code prompt_diff_versions(struct rpc_call *call, const Forge__V1__DiffProm
                                 Forge__V1__DiffPromptVersionsResponse *out)
 {
     struct forge_uuid prompt_id;
-    struct version versions[2];
+    struct prompt_content_row versions[2];
     forge_code rc = diff_check(call, in, &prompt_id);
     if (rc == FORGE_OK)
         rc = versions_read(call, in, &prompt_id, versions, out);

@@ -2,7 +2,8 @@
 -- the one before the new one; $5 the new one, 0 = the current one.
 -- name: prompt_two_versions :many
 SELECT wanted.number, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters,
-       v.content_hash, v.model_id
+       v.content_hash, v.model_id,
+       (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name
 FROM (
     SELECT id, CASE WHEN $5::integer = 0 THEN current_version ELSE $5 END AS target FROM prompts
     WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)

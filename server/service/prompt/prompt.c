@@ -38,6 +38,8 @@ forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forg
     out->system_prompt = content.system_prompt;
     out->n_variables = content.variable_count;
     out->variables = content.variables;
+    out->model_id = content.model_id;
+    out->model_name = content.model_name;
     out->parameters = content.parameters;
     out->content_hash = content.content_hash;
     out->version_message = db_row_text_or_empty(row, "version_message");
@@ -86,12 +88,14 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
     prompt_content_bind(q, &content);
     db_bind_uuid(q, &history_id);
     db_bind_text_array(q, (const char *const *)in->tags, in->n_tags);
+    prompt_content_bind_model(q, &content);
     struct db_row row;
     rc = db_run_one(q, &row, &call->error);
     if (rc == FORGE_ALREADY_EXISTS && reply_violates(call, "ix_prompts_name"))
         return rpc_call_fail(call, rc, "a prompt named \"%s\" exists already in this project", in->name);
     if (rc == FORGE_NOT_FOUND)
         return rpc_call_fail(call, rc, "project %s not found", in->project_id);
+    rc = prompt_content_check_model(call, in->model_id, rc, &row);
     if (rc == FORGE_OK)
         rc = prompt_from_row(call, &row, out);
     if (rc == FORGE_OK)
@@ -219,7 +223,7 @@ forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *
     return rc;
 }
 
-static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in)
+static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, struct forge_uuid *model_id)
 {
     validate_name_or_empty(call, "name_prefix", in->name_prefix);
     if (in->query[0] != '\0')
@@ -228,11 +232,11 @@ static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromp
     if (in->label[0] != '\0')
         rpc_call_violation(call, "label", "this server has no labels");
     if (in->model_id[0] != '\0')
-        rpc_call_violation(call, "model_id", "there is no model with this id");
+        validate_uuid(call, "model_id", in->model_id, model_id);
 }
 
 static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, const struct forge_uuid *project_id,
-                                      const struct rpc_page *page)
+                                      const struct forge_uuid *model_id, const struct rpc_page *page)
 {
     bool full = in->view == FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_LIST);
@@ -248,6 +252,7 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
         db_bind_text_array(q, (const char *const *)in->tags, in->n_tags);
     else
         db_bind_null(q);
+    db_bind_uuid(q, in->model_id[0] != '\0' ? model_id : NULL);
     return q;
 }
 
@@ -269,22 +274,22 @@ static forge_code list_fill(struct rpc_call *call, const struct db_rows *rows, i
 
 forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, Forge__V1__ListPromptsResponse *out)
 {
-    struct forge_uuid project_id;
+    struct forge_uuid project_id, model_id;
     struct rpc_page page;
     /* The view is part of the filter: a page cut by content goes on with content. */
-    const char *filter = forge_arena_printf(call->arena, "%s|%d|%s", in->project_id, (int)in->view, in->name_prefix);
+    const char *filter = forge_arena_printf(call->arena, "%s|%d|%s|%s", in->project_id, (int)in->view, in->model_id, in->name_prefix);
     for (size_t i = 0; filter != NULL && i < in->n_tags && i < LIST_TAGS_MAX; i++) /* names hold no line breaks */
         filter = forge_arena_printf(call->arena, "%s\n%s", filter, in->tags[i]);
     size_t filter_size = filter != NULL ? strlen(filter) : 0;
     validate_uuid(call, "project_id", in->project_id, &project_id);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
-    list_check_filters(call, in);
+    list_check_filters(call, in, &model_id);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     if (!auth_principal_may_use_project(&call->principal, &project_id))
         return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
     struct db_rows rows;
-    forge_code rc = db_run_many(list_statement(call, in, &project_id, &page), &rows, &call->error);
+    forge_code rc = db_run_many(list_statement(call, in, &project_id, &model_id, &page), &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
     if (rows.count == 0)
@@ -410,6 +415,8 @@ forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptReq
         return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the prompt needs too much memory");
     out->prompt_id = db_row_uuid_text(&row, "id");
     out->version = db_row_int32(&row, "version");
+    out->model_id = content.model_id;
+    out->model_name = content.model_name;
     out->parameters = content.parameters;
     out->content_hash = content.content_hash;
     prompt_count_read(call, db_row_uuid_text(&row, "project_id"));

@@ -12,9 +12,10 @@ WITH project AS (
     RETURNING id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
 ), v AS (
     INSERT INTO prompt_versions (organization_id, prompt_id, version, content, messages, system_prompt, variables, parameters, content_hash,
-                                 content_bytes, message, author, created_at)
-    SELECT $1, p.id, 1, $8, $9::jsonb -> 'messages', $10, COALESCE($11::jsonb -> 'variables', '[]'), $12::jsonb, $13, $14, $15, $7, $6 FROM p
-    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+                                 content_bytes, model_id, message, author, created_at)
+    SELECT $1, p.id, 1, $8, $9::jsonb -> 'messages', $10, COALESCE($11::jsonb -> 'variables', '[]'), $12::jsonb, $13, $14, $18, $15, $7, $6
+    FROM p
+    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
 ), history AS (
     INSERT INTO label_history (organization_id, id, prompt_id, label, new_targets, actor_id, message, moved_at)
     SELECT $1, $16, p.id, 'current', '[{"version": 1, "weight": 1}]', $7, $15, $6 FROM p
@@ -25,21 +26,24 @@ WITH project AS (
 )
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
-       ARRAY(SELECT t.name FROM t ORDER BY t.name) AS tags
-FROM p, v;
+       v.model_id, m.name AS model_name, v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+       ARRAY(SELECT t.name FROM t ORDER BY t.name) AS tags, COALESCE(m.deprecated, false) AS is_deprecated
+FROM p
+CROSS JOIN v
+LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
 
 -- The version must be part of the index condition, or every version of the prompt is read: CASE and not COALESCE, which counts as leaky under
 -- row-level security; and a LIMIT, so that the join is not turned round into one by prompt alone.
 -- name: prompt_get :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
+       v.model_id, (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
        ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
              WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
 FROM prompts p
 LEFT JOIN LATERAL (
-    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
     FROM prompt_versions
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $3::integer IS NULL THEN p.current_version ELSE $3 END
     LIMIT 1
@@ -50,12 +54,13 @@ WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id
 -- name: prompt_get_by_name :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
+       v.model_id, (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
        ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
              WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
 FROM prompts p
 LEFT JOIN LATERAL (
-    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
     FROM prompt_versions
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $4::integer IS NULL THEN p.current_version ELSE $4 END
     LIMIT 1
@@ -64,19 +69,22 @@ WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
--- $9: only prompts with all these tags, each name once. They are found by their tags and not by looking at every prompt; of the two
--- searches only the one that is asked for runs, whatever plan is kept.
+-- $9: only prompts with all these tags, each name once; $10: only prompts whose current version is for this model. They are found by their
+-- tags, else by the model, and not by looking at every prompt; of the three searches only the one that is asked for runs, whatever plan is
+-- kept.
 -- name: prompt_list :many
 SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
        page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
-       page.content_hash, page.version_message, page.version_author, page.version_created_at, page.tags, page.found
+       page.content_hash, page.model_id, page.model_name, page.version_message, page.version_author, page.version_created_at, page.tags,
+       page.found
 FROM projects r
 LEFT JOIN LATERAL (
     SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
            v.version, v.messages IS NOT NULL AS is_chat,
            CASE WHEN $7::boolean THEN v.content END AS content, CASE WHEN $7 THEN v.messages END AS messages,
            CASE WHEN $7 THEN v.system_prompt END AS system_prompt, CASE WHEN $7 THEN v.variables END AS variables,
-           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash,
+           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash, v.model_id,
+           (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
            v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
            ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
                  WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags,
@@ -85,6 +93,7 @@ LEFT JOIN LATERAL (
         (SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
          FROM prompts
          WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5 AND $9::text[] IS NULL
+           AND $10::uuid IS NULL
          ORDER BY name
          LIMIT $6)
         UNION ALL
@@ -96,6 +105,17 @@ LEFT JOIN LATERAL (
                HAVING count(*) = cardinality($9)) tagged
          JOIN prompts q ON q.organization_id = $1 AND q.id = tagged.prompt_id
          WHERE q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5 AND $9 IS NOT NULL
+           AND ($10 IS NULL OR EXISTS (SELECT FROM prompt_versions w
+                                       WHERE w.organization_id = $1 AND w.prompt_id = q.id AND w.version = q.current_version
+                                         AND w.model_id = $10))
+         ORDER BY q.name
+         LIMIT $6)
+        UNION ALL
+        (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
+         FROM prompt_versions w
+         JOIN prompts q ON q.organization_id = $1 AND q.id = w.prompt_id AND q.current_version = w.version
+         WHERE w.organization_id = $1 AND w.model_id = $10 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
+           AND $9 IS NULL AND $10 IS NOT NULL
          ORDER BY q.name
          LIMIT $6)
     ) p
@@ -116,21 +136,23 @@ WITH p AS (
     WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)
       AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = prompts.project_id AND deleted_at IS NULL)
 ), existing AS (
-    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at FROM prompt_versions
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
+    FROM prompt_versions
     WHERE organization_id = $1 AND prompt_id = $2 AND content_hash = $11 AND EXISTS (SELECT FROM p)
 ), inserted AS (
     INSERT INTO prompt_versions (organization_id, prompt_id, version, content, messages, system_prompt, variables, parameters, content_hash,
-                                 content_bytes, message, author, created_at)
+                                 content_bytes, model_id, message, author, created_at)
     SELECT $1, p.id, p.newest_version + 1, $6, $7::jsonb -> 'messages', $8, COALESCE($9::jsonb -> 'variables', '[]'), $10::jsonb, $11, $12,
-           $13, $5, $4
+           $16, $13, $5, $4
     FROM p
     WHERE NOT EXISTS (SELECT FROM existing)
-    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    RETURNING version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
 ), v AS (
-    SELECT true AS existing, version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    SELECT true AS existing, version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author,
+           created_at
     FROM existing
     UNION ALL
-    SELECT false, version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    SELECT false, version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
     FROM inserted
 ), moved AS (
     UPDATE prompts
@@ -153,23 +175,29 @@ WITH p AS (
 SELECT p.id AS prompt_id, p.project_id, p.current_version AS previous_version,
        COALESCE((SELECT moved.current_version FROM moved), p.current_version) AS current_version,
        v.existing, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters,
-       v.content_hash, v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
-FROM p, v;
+       v.content_hash, v.model_id, m.name AS model_name, v.message AS version_message, v.author AS version_author,
+       v.created_at AS version_created_at, NOT v.existing AND COALESCE(m.deprecated, false) AS is_deprecated
+FROM p
+CROSS JOIN v
+LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
 
 -- One row per version, newest first; one row without a version for a prompt without any below the key.
 -- name: prompt_list_versions :many
 SELECT p.id AS prompt_id, p.current_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables,
-       page.parameters, page.content_hash, page.version_message, page.version_author, page.version_created_at, page.found
+       page.parameters, page.content_hash, page.model_id, page.model_name, page.version_message, page.version_author,
+       page.version_created_at, page.found
 FROM prompts p
 LEFT JOIN LATERAL (
     SELECT v.version, v.messages IS NOT NULL AS is_chat,
            CASE WHEN $7::boolean THEN v.content END AS content, CASE WHEN $7 THEN v.messages END AS messages,
            CASE WHEN $7 THEN v.system_prompt END AS system_prompt, CASE WHEN $7 THEN v.variables END AS variables,
-           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash,
+           CASE WHEN $7 THEN v.parameters END AS parameters, v.content_hash, v.model_id,
+           (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
            v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
            count(*) OVER () AS found, sum(v.content_bytes) OVER (ORDER BY v.version DESC) - v.content_bytes AS bytes_before
     FROM (
-        SELECT version, content, messages, system_prompt, variables, parameters, content_hash, content_bytes, message, author, created_at
+        SELECT version, content, messages, system_prompt, variables, parameters, content_hash, content_bytes, model_id, message, author,
+               created_at
         FROM prompt_versions
         WHERE organization_id = $1 AND prompt_id = $2 AND version < $4 AND ($5::uuid IS NULL OR author = $5)
         ORDER BY version DESC
@@ -181,11 +209,13 @@ WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id
 ORDER BY page.version DESC;
 
 -- name: prompt_get_version :optional
-SELECT p.id AS prompt_id, p.current_version, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables,
-       v.parameters, v.content_hash, v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+SELECT p.id AS prompt_id, p.current_version, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt,
+       v.variables, v.parameters, v.content_hash, v.model_id,
+       (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
 FROM prompts p
 LEFT JOIN LATERAL (
-    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, message, author, created_at
+    SELECT version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at
     FROM prompt_versions
     WHERE organization_id = $1 AND prompt_id = $2 AND version = $4
     LIMIT 1

@@ -25,6 +25,8 @@ static forge_code version_from_row(struct rpc_call *call, const struct db_row *r
     out->system_prompt = content.system_prompt;
     out->n_variables = content.variable_count;
     out->variables = content.variables;
+    out->model_id = content.model_id;
+    out->model_name = content.model_name;
     out->parameters = content.parameters;
     out->content_hash = content.content_hash;
     out->message = db_row_text_or_empty(row, "version_message");
@@ -65,6 +67,7 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
     prompt_content_bind(q, content);
     db_bind_bool(q, in->make_current);
     db_bind_uuid(q, history_id);
+    prompt_content_bind_model(q, content);
     return q;
 }
 
@@ -78,6 +81,7 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
     struct db_row row;
     forge_uuid_v7(&history_id);
     rc = reply_run_found(call, create_statement(call, in, &prompt_id, &content, &history_id), "prompt", in->prompt_id, &row);
+    rc = prompt_content_check_model(call, in->model_id, rc, &row);
     if (rc != FORGE_OK)
         return rc;
     int32_t previous = db_row_int32(&row, "previous_version");

@@ -9,7 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32 };
+enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32, MICRO_DIGITS = 6, DOLLAR_DIGITS_MAX = 12 };
+
+/* Fields of requests that are wiped once they are sent. */
+static const char *const secret_fields[] = {"admin_password", "credential", "password"};
+enum { SECRET_FIELDS = sizeof secret_fields / sizeof secret_fields[0] };
 
 static const struct forge_method *method_of(const struct cli *cli)
 {
@@ -90,15 +94,47 @@ static int take_password(struct cli *cli, json_t **out)
     return code;
 }
 
+static int take_secret(struct cli *cli, const char *path, json_t **out)
+{
+    size_t size;
+    char *text = cli_read_file(cli, path, &size);
+    if (!text)
+        return CLI_FAILED;
+    if (size && text[size - 1] == '\n')
+        text[size - 1 - (size > 1 && text[size - 2] == '\r')] = '\0';
+    int code = strlen(text) + 2 < size ? cli_fail(CLI_FAILED, "%s holds a NUL character", path) : take_text(text, out);
+    explicit_bzero(text, size);
+    return code;
+}
+
+/* Exact: "2.5" dollars are 2,500,000 millionths. */
+static int take_price(const struct cli_option *option, const char *text, json_t **out)
+{
+    size_t dollars = strspn(text, "0123456789"), cents = text[dollars] == '.' ? strspn(text + dollars + 1, "0123456789") : 0;
+    bool has_point = text[dollars] == '.';
+    char digits[DOLLAR_DIGITS_MAX + MICRO_DIGITS + 1], type[NUMBER_SIZE] = "USAGE_TYPE_";
+    if (!dollars || dollars > DOLLAR_DIGITS_MAX || cents > MICRO_DIGITS || has_point != (cents > 0) || text[dollars + has_point + cents])
+        return cli_fail(CLI_USAGE, "--%s must be dollars for a million tokens, such as 2.50, not \"%s\"", option->name, text);
+    snprintf(digits, sizeof digits, "%.*s%.*s%0*d", (int)dollars, text, (int)cents, text + dollars + has_point, (int)(MICRO_DIGITS - cents),
+             0);
+    digits[dollars + MICRO_DIGITS] = '\0';
+    for (const char *c = option->name; strcmp(c, "-price") != 0; c++)
+        snprintf(type + strlen(type), sizeof type - strlen(type), "%c", *c == '-' ? '_' : toupper((unsigned char)*c));
+    *out = json_pack("{s:s, s:s}", "usage_type", type, "micros_per_million_tokens", digits);
+    return *out ? CLI_OK : cli_fail(CLI_FAILED, "no memory for the request");
+}
+
 /* Ids of things that people call by name. */
 static int take_id(struct cli *cli, enum cli_take take, const char *text, json_t **out)
 {
     char *id = NULL;
-    int code = take == CLI_TAKE_PROJECT   ? resolve_project_text(cli, text, &id)
-               : take == CLI_TAKE_PROMPT  ? resolve_prompt_id(cli, text, &id)
-               : take == CLI_TAKE_DATASET ? resolve_dataset_id(cli, text, &id)
-               : take == CLI_TAKE_USER    ? resolve_user_id(cli, text, &id)
-                                          : resolve_account_id(cli, text, &id);
+    int code = take == CLI_TAKE_PROJECT    ? resolve_project_text(cli, text, &id)
+               : take == CLI_TAKE_PROMPT   ? resolve_prompt_id(cli, text, &id)
+               : take == CLI_TAKE_DATASET  ? resolve_dataset_id(cli, text, &id)
+               : take == CLI_TAKE_USER     ? resolve_user_id(cli, text, &id)
+               : take == CLI_TAKE_PROVIDER ? resolve_provider_id(cli, text, &id)
+               : take == CLI_TAKE_MODEL    ? resolve_model_id(cli, text, &id)
+                                           : resolve_account_id(cli, text, &id);
     return code == CLI_OK ? take_text(id, out) : code;
 }
 
@@ -130,11 +166,17 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_days(what, text, out);
     case CLI_TAKE_PASSWORD:
         return take_password(cli, out);
+    case CLI_TAKE_SECRET:
+        return take_secret(cli, text, out);
+    case CLI_TAKE_PRICE:
+        return take_price(option, text, out);
     case CLI_TAKE_PROJECT:
     case CLI_TAKE_PROMPT:
     case CLI_TAKE_DATASET:
     case CLI_TAKE_USER:
     case CLI_TAKE_ACCOUNT:
+    case CLI_TAKE_PROVIDER:
+    case CLI_TAKE_MODEL:
         return take_id(cli, take, text, out);
     }
     return CLI_FAILED;
@@ -161,7 +203,7 @@ static int set_option(struct cli *cli, json_t *request, const struct cli_option 
     json_t *value = NULL;
     const char *what = forge_arena_printf(&cli->arena, "--%s", option->name);
     int code = take_value(cli, option->take, what, option->field, text, option, &value);
-    return code == CLI_OK ? set(request, option->field, value, option->is_repeated) : code;
+    return code == CLI_OK ? set(request, option->field, value, option->is_repeated || option->take == CLI_TAKE_PRICE) : code;
 }
 
 static int set_options(struct cli *cli, json_t *request, char **mask)
@@ -240,11 +282,6 @@ static int confirm(struct cli *cli, json_t *request)
     return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0 ? CLI_OK : cli_fail(CLI_FAILED, "not deleted");
 }
 
-static const char *password_field(const struct cli *cli)
-{
-    return cli->command->action->password ? cli->command->action->password : "password";
-}
-
 /* Jansson frees without cleansing. */
 static void wipe(json_t *secret)
 {
@@ -252,12 +289,14 @@ static void wipe(json_t *secret)
         explicit_bzero((char *)(uintptr_t)json_string_value(secret), json_string_length(secret));
 }
 
-static void wipe_request(const struct cli *cli, const ProtobufCMessage *request)
+static void wipe_request(const ProtobufCMessage *request)
 {
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(request->descriptor, password_field(cli));
-    char *password = field ? *(char *const *)((const char *)request + field->offset) : NULL;
-    if (password && *password)
-        explicit_bzero(password, strlen(password));
+    for (size_t i = 0; i < SECRET_FIELDS; i++) {
+        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(request->descriptor, secret_fields[i]);
+        char *secret = field ? *(char *const *)((const char *)request + field->offset) : NULL;
+        if (secret && *secret)
+            explicit_bzero(secret, strlen(secret));
+    }
 }
 
 static int request_make(struct cli *cli, ProtobufCMessage **out)
@@ -281,7 +320,8 @@ static int request_make(struct cli *cli, ProtobufCMessage **out)
     if (text)
         explicit_bzero(text, strlen(text)); /* it may hold a password */
     free(text);
-    wipe(json_object_get(request, password_field(cli)));
+    for (size_t i = 0; i < SECRET_FIELDS; i++)
+        wipe(json_object_get(request, secret_fields[i]));
     json_decref(request);
     return code;
 }
@@ -325,7 +365,7 @@ int command_action(struct cli *cli)
         code = request_make(cli, &request);
     if (code == CLI_OK) {
         code = cli_call(cli, method_of(cli), request, &reply);
-        wipe_request(cli, request);
+        wipe_request(request);
     }
     if (code != CLI_OK)
         return code;

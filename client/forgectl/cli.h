@@ -37,11 +37,15 @@ enum cli_take {
     CLI_TAKE_ENUM,     /* a value of the field's enum without its prefix, in lower case */
     CLI_TAKE_DAYS,     /* so many days from now, as a time */
     CLI_TAKE_PASSWORD, /* a flag: read from standard input, or asked for */
+    CLI_TAKE_SECRET,   /* the content of a file, "-" = standard input, without a line break at its end */
+    CLI_TAKE_PRICE,    /* dollars for a million tokens, added to a list of UsagePrice; the option is called <kind of tokens>-price */
     CLI_TAKE_PROJECT,  /* ids of what has a name: a project, ... */
     CLI_TAKE_PROMPT,   /* a prompt of --project */
     CLI_TAKE_DATASET,  /* a dataset of --project */
     CLI_TAKE_USER,     /* a user, by e-mail */
-    CLI_TAKE_ACCOUNT   /* a service account */
+    CLI_TAKE_ACCOUNT,  /* a service account */
+    CLI_TAKE_PROVIDER, /* a provider of models */
+    CLI_TAKE_MODEL     /* a model, of --provider where several have one of this name */
 };
 
 /* "--name VALUE", or a flag when value is NULL. */
@@ -92,6 +96,7 @@ extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
 extern const struct cli_command tree_project[], tree_prompt[], tree_tag[], tree_execution[], tree_dataset[];
+extern const struct cli_command tree_provider[], tree_model[];
 extern const struct cli_option cli_global_options[];
 
 struct cli_given {

@@ -81,7 +81,10 @@ int command_prompt_create(struct cli *cli)
     if (!*request.content)
         return cli_fail(CLI_USAGE, "the prompt needs a text: --content TEXT or --file PATH (- for standard input)");
     take_tags(cli, &request.n_tags, &request.tags);
+    const char *model = cli_option(cli, "model");
     int code = resolve_project_id(cli, &request.project_id);
+    if (code == CLI_OK && model)
+        code = resolve_model_id(cli, model, &request.model_id);
     if (code == CLI_OK)
         code = cli_call(cli, &forge_methods[FORGE_METHOD_PROMPT_CREATE], &request.base, &reply);
     if (code != CLI_OK)

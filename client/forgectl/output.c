@@ -52,6 +52,18 @@ static const char *time_text(struct cli *cli, const Google__Protobuf__Timestamp 
     return forge_arena_strdup(&cli->arena, text);
 }
 
+/* "input 2.50": dollars and at least two digits behind the point. */
+static const char *price_text(struct cli *cli, const Forge__V1__UsagePrice *price)
+{
+    char fraction[8];
+    long long micros = (long long)price->micros_per_million_tokens;
+    snprintf(fraction, sizeof fraction, "%06lld", micros % 1000000);
+    for (size_t length = strlen(fraction); length > 2 && fraction[length - 1] == '0'; length--)
+        fraction[length - 1] = '\0';
+    return forge_arena_printf(&cli->arena, "%s %lld.%s", enum_text(cli, &forge__v1__usage_type__descriptor, (int)price->usage_type),
+                              micros / 1000000, fraction);
+}
+
 /* A name or message from the server must not drive the terminal. */
 static const char *printable(struct cli *cli, const char *text)
 {
@@ -92,6 +104,8 @@ static const char *value_text(struct cli *cli, const ProtobufCFieldDescriptor *f
     case PROTOBUF_C_TYPE_MESSAGE:
         if (*(const ProtobufCMessage *const *)at && field->descriptor == &google__protobuf__timestamp__descriptor)
             return time_text(cli, *(const Google__Protobuf__Timestamp *const *)at);
+        if (*(const ProtobufCMessage *const *)at && field->descriptor == &forge__v1__usage_price__descriptor)
+            return price_text(cli, *(const Forge__V1__UsagePrice *const *)at);
         return "";
     case PROTOBUF_C_TYPE_BYTES:
         break;

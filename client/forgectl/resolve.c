@@ -117,6 +117,57 @@ int resolve_account_id(struct cli *cli, const char *id_or_name, char **out_id)
     return found ? CLI_OK : cli_fail(CLI_STATUS + FORGE_NOT_FOUND, "NOT_FOUND: there is no service account \"%s\"", id_or_name);
 }
 
+int resolve_provider_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__GetModelProviderRequest request = FORGE__V1__GET_MODEL_PROVIDER_REQUEST__INIT;
+    ProtobufCMessage *reply;
+    char *text = forge_arena_strdup(&cli->arena, id_or_name);
+    if (resolve_is_id(id_or_name)) {
+        *out_id = text;
+        return CLI_OK;
+    }
+    request.name = text;
+    int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_GET_MODEL_PROVIDER], &request.base, &reply);
+    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
+/* Takes the one model of the list that is named so; those come first. */
+static int take_model(struct cli *cli, const Forge__V1__ListAiModelsResponse *list, const char *name, char **out_id)
+{
+    size_t count = 0;
+    while (count < list->n_ai_models && !strcmp(list->ai_models[count]->name, name))
+        count++;
+    if (count == 0)
+        return cli_fail(CLI_STATUS + FORGE_NOT_FOUND, "NOT_FOUND: there is no model \"%s\"", name);
+    if (count > 1)
+        return cli_fail(CLI_USAGE, "%s and %s both have a model \"%s\": give its id, or --provider where the command has it",
+                        list->ai_models[0]->provider_name, list->ai_models[1]->provider_name, name);
+    *out_id = forge_arena_strdup(&cli->arena, list->ai_models[0]->id);
+    return *out_id ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+}
+
+int resolve_model_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__ListAiModelsRequest request = FORGE__V1__LIST_AI_MODELS_REQUEST__INIT;
+    const char *provider = cli_option(cli, "provider");
+    ProtobufCMessage *reply;
+    char *text = forge_arena_strdup(&cli->arena, id_or_name);
+    if (resolve_is_id(id_or_name)) {
+        *out_id = text;
+        return CLI_OK;
+    }
+    request.name_prefix = text;
+    request.page_size = 2;
+    int code = provider ? resolve_provider_id(cli, provider, &request.provider_id) : CLI_OK;
+    if (code == CLI_OK)
+        code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_LIST_AI_MODELS], &request.base, &reply);
+    if (code != CLI_OK)
+        return code;
+    code = take_model(cli, (const Forge__V1__ListAiModelsResponse *)reply, id_or_name, out_id);
+    cli_free(reply);
+    return code;
+}
+
 static int take_selector(struct cli *cli, Forge__V1__GetPromptRequest *request)
 {
     const char *label = cli_option(cli, "label"), *subject = cli_option(cli, "subject");

@@ -141,6 +141,8 @@ static const struct cli_command root_commands[] = {
     {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
     {.name = "dataset", .summary = "Cases that prompts are evaluated on", .commands = tree_dataset},
     {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
+    {.name = "provider", .summary = "Providers of models and their credentials", .commands = tree_provider},
+    {.name = "model", .summary = "Models and what they cost", .commands = tree_model},
     {.name = "organization", .summary = "Organizations", .commands = tree_organization},
     {.name = "user", .summary = "People of the organization", .commands = tree_user},
     {.name = "key", .summary = "API keys", .commands = tree_key},

@@ -14,17 +14,10 @@ static const struct output_column prompt_columns[] = {{"Id", "id"},
                                                       {"Updated", "update_time"},
                                                       {"Etag", "etag"},
                                                       {NULL, NULL}};
-static const struct output_column version_columns[] = {{"Prompt", "prompt_id"},
-                                                       {"Version", "version"},
-                                                       {"Current", "current"},
-                                                       {"Existing", "existing"},
-                                                       {"Format", "format"},
-                                                       {"Message", "message"},
-                                                       {"Author", "author_id"},
-                                                       {"Created", "create_time"},
-                                                       {"Hash", "content_hash"},
-                                                       {"Labels", "labels"},
-                                                       {NULL, NULL}};
+static const struct output_column version_columns[] = {{"Prompt", "prompt_id"},  {"Version", "version"},  {"Current", "current"},
+                                                       {"Existing", "existing"}, {"Format", "format"},    {"Model", "model_name"},
+                                                       {"Message", "message"},   {"Author", "author_id"}, {"Created", "create_time"},
+                                                       {"Hash", "content_hash"}, {"Labels", "labels"},    {NULL, NULL}};
 static const struct output_column version_list_columns[] = {
     {"VERSION", "version"},  {"CURRENT", "current"}, {"LABELS", "labels"}, {"CREATED", "create_time"},
     {"AUTHOR", "author_id"}, {"MESSAGE", "message"}, {NULL, NULL}};
@@ -38,6 +31,7 @@ static const struct cli_option prompt_create_options[] = {
     {.name = "description", .value = "TEXT", .help = "what it is for"},
     {.name = "message", .letter = 'm', .value = "TEXT", .help = "why version 1 is made"},
     {.name = "tag", .value = "NAME", .help = "an existing tag", .is_repeated = true},
+    {.name = "model", .value = "ID|NAME", .help = "the model it is written for (any)"},
     PROJECT_OPTION,
     {.name = NULL}};
 static const struct cli_option prompt_get_options[] = {SELECTOR_OPTIONS, PROJECT_OPTION, {.name = NULL}};
@@ -45,6 +39,11 @@ static const struct cli_option prompt_list_options[] = {
     {.name = "prefix", .value = "TEXT", .help = "only names that begin so", .field = "name_prefix"},
     {.name = "query", .value = "TEXT", .help = "only prompts that hold all these words", .field = "query"},
     {.name = "tag", .value = "NAME", .help = "only prompts that have this tag", .is_repeated = true, .field = "tags"},
+    {.name = "model",
+     .value = "ID|NAME",
+     .help = "only prompts whose current version is for this model",
+     .field = "model_id",
+     .take = CLI_TAKE_MODEL},
     PAGE_OPTIONS,
     PROJECT_OPTION,
     {.name = NULL}};
@@ -93,6 +92,7 @@ static const struct cli_option prompt_add_version_options[] = {
     {.name = "content", .value = "TEXT", .help = "the text itself", .field = "content"},
     {.name = "system-file", .value = "PATH", .help = "file with the system prompt", .field = "system_prompt", .take = CLI_TAKE_FILE},
     {.name = "system", .value = "TEXT", .help = "the system prompt itself", .field = "system_prompt"},
+    {.name = "model", .value = "ID|NAME", .help = "the model it is written for (any)", .field = "model_id", .take = CLI_TAKE_MODEL},
     {.name = "parameters", .value = "JSON", .help = "parameters for the model, a JSON object", .field = "parameters"},
     {.name = "message", .letter = 'm', .value = "TEXT", .help = "why it is made", .field = "message"},
     {.name = "make-current", .help = "make it current in the same step", .field = "make_current", .take = CLI_TAKE_TRUE},

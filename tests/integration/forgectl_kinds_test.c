@@ -404,6 +404,96 @@ static void test_audit_is_verified(void **state)
     expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl audit verify", world.foreign.write_key);
 }
 
+/* ---- provider and model ---- */
+
+static void test_providers(void **state)
+{
+    expect_output(0,
+                  "Id          <id>\n"
+                  "Name        OpenAI\n"
+                  "Key         openai\n"
+                  "URL         https://api.openai.com/v1\n"
+                  "Credential  yes\n"
+                  "Ends in     6789\n"
+                  "Created     <time>\n"
+                  "Etag        1\n",
+                  "", "echo 'sk-0123456789' | forgectl provider create OpenAI --base-url https://api.openai.com/v1 --credential-file -");
+    expect_output(2, "", NULL, "forgectl provider create Flag --credential sk-0123456789");
+    expect_output(1, "", "forgectl: cannot read nothing: No such file or directory\n",
+                  "forgectl provider create X --credential-file nothing");
+    expect_output(1, "", "forgectl: - holds a NUL character\n", "printf 'a\\0b\\n' | forgectl provider create X --credential-file -");
+    expect_output(70, "", NULL, "forgectl provider create OpenAI");
+    expect_output(0,
+                  "NAME    KEY     URL                        CREDENTIAL  ID\n"
+                  "OpenAI  openai  https://api.openai.com/v1  yes         <id>\n",
+                  "", "forgectl provider list --prefix Open");
+    expect_output(0, "credential_suffix: cdef\n", "",
+                  "printf 'sk-9876543210cdef\\r\\n' > credential && forgectl provider update OpenAI --credential-file credential -o yaml | "
+                  "grep suffix");
+    expect_output(0, "Credential  no\nEtag        3\n", "",
+                  "forgectl provider update OpenAI --credential-file /dev/null | grep -E 'Credential|Ends|Etag'");
+    expect_output(74, "", NULL, "forgectl provider update OpenAI --key other --etag 1");
+    expect_output(69, "", NULL, "forgectl provider get Missing");
+}
+
+static void test_models_and_prices(void **state)
+{
+    expect_output(0, NULL, "", "forgectl provider create Twin");
+    expect_output(0,
+                  "Id              <id>\n"
+                  "Name            gpt-4\n"
+                  "Display name    GPT-4\n"
+                  "Provider        OpenAI\n"
+                  "Aliases         gpt-4-0613, gpt-4-0314\n"
+                  "Context window  8192\n"
+                  "Longest output  4096\n"
+                  "Deprecated      no\n"
+                  "Created         <time>\n"
+                  "Etag            1\n",
+                  "",
+                  "forgectl model create gpt-4 --provider OpenAI --display-name GPT-4 --alias gpt-4-0613 --alias gpt-4-0314 "
+                  "--context-window 8192 --max-output 4096");
+    expect_output(0, "<id>\n", "", "forgectl model create gpt-4 --provider Twin -o name");
+    expect_output(2, "", "forgectl: OpenAI and Twin both have a model \"gpt-4\": give its id, or --provider where the command has it\n",
+                  "forgectl model get gpt-4");
+    expect_output(0, "provider_name: Twin\n", "", "forgectl model get gpt-4 --provider Twin -o yaml | grep provider_name");
+    expect_output(0, "Deleted gpt-4\n", "", "forgectl model delete gpt-4 --provider Twin --yes");
+    expect_output(0,
+                  "NAME   PROVIDER  CONTEXT  OUTPUT  DEPRECATED  ID\n"
+                  "gpt-4  OpenAI    8192     4096    no          <id>\n",
+                  "", "forgectl model list --provider OpenAI");
+    expect_output(0, "Aliases         gpt-4-0613\n", "", "forgectl model update gpt-4 --alias gpt-4-0613 | grep Aliases");
+    expect_output(69, "", "forgectl: NOT_FOUND: there is no model \"gpt\"\n", "forgectl model get gpt");
+    expect_output(0, "From           <time>\nCurrency       USD\nPer 1M tokens  input 30.00, output 60.00\n", "",
+                  "forgectl model price set gpt-4 --input-price 30 --output-price 60.00 --from 2023-03-14T00:00:00Z | grep -E "
+                  "'From|Currency|Per'");
+    expect_output(0, "usage_prices:\n- usage_type: USAGE_TYPE_CACHE_READ\n  micros_per_million_tokens: \"75125\"\n", "",
+                  "forgectl model price set gpt-4 --cache-read-price 0.075125 -o yaml | sed -n '/usage_prices/,/micros/p'");
+    expect_output(2, "", "forgectl: --input-price must be dollars for a million tokens, such as 2.50, not \"0.0000001\"\n",
+                  "forgectl model price set gpt-4 --input-price 0.0000001");
+    for (const char *const *wrong = (const char *const[]){"-1", "1.", ".5", "1,5", "x", "1.2.3", "1234567890123", "", NULL}; *wrong;
+         wrong++)
+        expect_output(2, "", NULL, "forgectl model price set gpt-4 --input-price '%s'", *wrong);
+    expect_output(67, "", NULL, "forgectl model price set gpt-4");
+    expect_output(70, "", NULL, "forgectl model price set gpt-4 --input-price 1 --from 2023-03-14T00:00:00Z");
+    expect_output(0, "CURRENCY  PER 1M TOKENS\nUSD       cache_read 0.075125\nUSD       input 30.00, output 60.00\n", "",
+                  "forgectl model price list gpt-4 | sed 's/^.*  \\(CURRENCY\\|USD\\)/\\1/'");
+    expect_output(0, "input 30.00, output 60.00\n", "",
+                  "forgectl model price list --at 2024-01-01T00:00:00Z | tail -1 | sed 's/^.*USD *//'");
+}
+
+static void test_prompts_of_a_model(void **state)
+{
+    expect_output(0, "Model            gpt-4\n", "", "forgectl prompt create modelled --content x --model gpt-4 | grep Model");
+    expect_output(0, "modelled\n", "", "forgectl prompt list --model gpt-4 -o name");
+    expect_output(0, "model_name: gpt-4\n", "",
+                  "forgectl prompt add-version modelled --content y --model gpt-4 --make-current -o yaml | grep model_name");
+    expect_output(73, "", NULL, "forgectl provider delete OpenAI --yes");
+    expect_output(0, "Deleted modelled\n", "", "forgectl prompt delete modelled --yes");
+    expect_output(0, "Deleted OpenAI\n", "", "forgectl provider delete OpenAI --yes");
+    expect_output(0, "", "", "forgectl model list -o name");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +506,9 @@ int main(void)
         cmocka_unit_test(test_a_watch_prints_changes),
         cmocka_unit_test(test_service_accounts),
         cmocka_unit_test(test_datasets),
+        cmocka_unit_test(test_providers),
+        cmocka_unit_test(test_models_and_prices),
+        cmocka_unit_test(test_prompts_of_a_model),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_audit_lists),
         cmocka_unit_test(test_audit_is_verified),

@@ -4,6 +4,8 @@
  * again changes nothing, and applying again after an interruption does what was left:
  *  - Objects with a name (organization, user, project, tag, prompt) are created where the name is missing. Fields that the manifest
  *    gives and that differ are updated; others are left alone. A user's password is set when the user is created, never after.
+ *  - A model gets the prices it does not have yet, found by the time they begin at. A price on the server is never another one: where the
+ *    manifest wants that, it is a problem.
  *  - A prompt gets the versions it does not have yet, in their order, compared by what content_hash covers. The one with make_current, else
  *    the last, becomes current. Where the manifest gives tags the prompt has exactly these.
  *  - Executions have no name. One is there when the prompt has one that is the same in every field that the manifest gives (version,
@@ -28,8 +30,9 @@ struct apply_object {
     const char *details;              /* what differs, for people */
     const char *id;                   /* NULL until it exists on the server */
     ProtobufCMessage *found, *update; /* what the server has, the Update request; NULL = none */
+    bool *is_missing;                 /* for each version of a prompt, each price of a model */
     /* A prompt's. */
-    bool *is_missing;             /* for each version of the manifest */
+    struct apply_object **models; /* for each version of the manifest, NULL = any model */
     bool is_other_current;        /* the wanted version is there and not current */
     const char **tags, **no_tags; /* to put on and to take off, ended by NULL; NULL = none */
     /* Executions. */
@@ -53,8 +56,14 @@ int apply_plan(struct apply *apply);
 /* The object that is named so, from the manifest or from the server; *out NULL when there is none. */
 int apply_find(struct apply *apply, const struct manifest_kind *kind, struct apply_object *const references[], const char *name,
                struct apply_object **out);
+/* Notes one more thing that is to be changed. False without memory. */
+bool apply_add_detail(struct apply *apply, struct apply_object *object, const char *detail);
 
-/* apply_prompt.c, apply_execution.c: the kinds that have more than fields. */
+/* apply_model.c, apply_prompt.c, apply_execution.c: the kinds that have more than fields. */
+int apply_plan_prices(struct apply *apply, struct apply_object *object);
+int apply_run_prices(struct apply *apply, struct apply_object *object);
+/* The model of a manifest's model_id (see manifest_shape), NULL after a problem with the object that names it. */
+int apply_find_model(struct apply *apply, const struct apply_object *object, const char *model_id, struct apply_object **out);
 int apply_plan_prompt(struct apply *apply, struct apply_object *object);
 int apply_run_prompt(struct apply *apply, struct apply_object *object);
 int apply_plan_executions(struct apply *apply, struct apply_object *object);

@@ -239,6 +239,14 @@ static int find_references(struct apply *apply, struct apply_object *object, boo
 
 /* ---- the plan ---- */
 
+bool apply_add_detail(struct apply *apply, struct apply_object *object, const char *detail)
+{
+    object->details = forge_arena_printf(&apply->cli->arena, "%s%s%s", object->details, *object->details ? ", " : "", detail);
+    if (object->action == APPLY_UNCHANGED)
+        object->action = APPLY_UPDATE;
+    return object->details != NULL;
+}
+
 static int plan_resource(struct apply *apply, struct apply_object *object)
 {
     struct forge_arena *arena = &apply->cli->arena;
@@ -281,6 +289,8 @@ static int plan_object(struct apply *apply, struct apply_object *object)
         return CLI_OK;
     }
     code = plan_resource(apply, object);
+    if (code == CLI_OK && object->kind->style == MANIFEST_MODEL)
+        code = apply_plan_prices(apply, object);
     return code == CLI_OK && object->kind->style == MANIFEST_PROMPT ? apply_plan_prompt(apply, object) : code;
 }
 

@@ -8,8 +8,8 @@
 
 static const char *const action_names[] = {"unchanged", "create", "update"};
 
-/* The project that an object lies in; NULL for kinds that lie in none. */
-static const char *project_of(const struct apply_object *object)
+/* The name of what an object lies in, a project or a provider; NULL for kinds that lie in none. */
+static const char *scope_of(const struct apply_object *object)
 {
     return object->references[0] ? object->references[0]->name : NULL;
 }
@@ -23,7 +23,8 @@ static bool add_row(json_t *rows, const struct apply_object *object)
 {
     json_t *row = json_object();
     if (row && add_text(row, "action", action_names[object->action]) && add_text(row, "kind", object->kind->name) &&
-        add_text(row, "project", project_of(object)) && add_text(row, "name", object->name) && add_text(row, "details", object->details))
+        (!scope_of(object) || add_text(row, object->kind->references[0].field, scope_of(object))) && add_text(row, "name", object->name) &&
+        add_text(row, "details", object->details))
         return json_array_append_new(rows, row) == 0;
     json_decref(row);
     return false;
@@ -52,8 +53,8 @@ static int print_data(struct apply *apply)
 static void print_line(const struct apply_object *object)
 {
     static const char signs[] = {' ', '+', '~'};
-    const char *project = project_of(object), *details = object->details;
-    printf("%c %s %s%s%s%s%s%s\n", signs[object->action], object->kind->name, object->name, project ? " in " : "", project ? project : "",
+    const char *scope = scope_of(object), *details = object->details;
+    printf("%c %s %s%s%s%s%s%s\n", signs[object->action], object->kind->name, object->name, scope ? " in " : "", scope ? scope : "",
            *details ? " (" : "", details, *details ? ")" : "");
 }
 

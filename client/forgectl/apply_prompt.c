@@ -80,22 +80,20 @@ static bool has_same_parameters(const char *wanted, const char *parameters)
     return is_same;
 }
 
-static bool is_same_version(const version_request *wanted, const Forge__V1__PromptVersion *version)
+/* A model that is yet to be made is no version's. */
+static bool has_same_model(const struct apply_object *model, const Forge__V1__PromptVersion *version)
+{
+    return model ? model->id && !strcmp(model->id, version->model_id) : !*version->model_id;
+}
+
+static bool is_same_version(const version_request *wanted, const struct apply_object *model, const Forge__V1__PromptVersion *version)
 {
     return !strcmp(wanted->content, version->content) && !strcmp(wanted->system_prompt, version->system_prompt) &&
-           !strcmp(wanted->model_id, version->model_id) && has_same_parameters(wanted->parameters, version->parameters) &&
+           has_same_model(model, version) && has_same_parameters(wanted->parameters, version->parameters) &&
            has_same_messages(wanted, version) && has_same_variables(wanted, version);
 }
 
 /* ---- the plan ---- */
-
-static bool add_detail(struct apply *apply, struct apply_object *object, const char *detail)
-{
-    object->details = forge_arena_printf(&apply->cli->arena, "%s%s%s", object->details, *object->details ? ", " : "", detail);
-    if (object->action == APPLY_UNCHANGED)
-        object->action = APPLY_UPDATE;
-    return object->details != NULL;
-}
 
 static int compare_versions(struct apply *apply, struct apply_object *object, ProtobufCMessage *const *versions, size_t count)
 {
@@ -103,7 +101,7 @@ static int compare_versions(struct apply *apply, struct apply_object *object, Pr
     for (size_t i = 0; i < object->manifest->part_count; i++) {
         const Forge__V1__PromptVersion *found = NULL;
         for (size_t j = 0; j < count && !found; j++)
-            if (is_same_version(version_of(object, i), (const Forge__V1__PromptVersion *)versions[j]))
+            if (is_same_version(version_of(object, i), object->models[i], (const Forge__V1__PromptVersion *)versions[j]))
                 found = (const Forge__V1__PromptVersion *)versions[j];
         object->is_missing[i] = !found;
         missing += !found;
@@ -112,7 +110,8 @@ static int compare_versions(struct apply *apply, struct apply_object *object, Pr
     }
     char text[64];
     snprintf(text, sizeof text, "%zu new version%s", missing, missing == 1 ? "" : "s");
-    if ((missing && !add_detail(apply, object, text)) || (object->is_other_current && !add_detail(apply, object, "current version")))
+    if ((missing && !apply_add_detail(apply, object, text)) ||
+        (object->is_other_current && !apply_add_detail(apply, object, "current version")))
         return cli_fail(CLI_FAILED, "no memory");
     return CLI_OK;
 }
@@ -158,7 +157,7 @@ static int plan_tags(struct apply *apply, struct apply_object *object)
         return CLI_OK;
     object->tags = names_without(apply, wanted->tags, wanted->n_tags, found->tags, found->n_tags);
     object->no_tags = names_without(apply, found->tags, found->n_tags, wanted->tags, wanted->n_tags);
-    if (!object->tags || !object->no_tags || ((*object->tags || *object->no_tags) && !add_detail(apply, object, "tags")))
+    if (!object->tags || !object->no_tags || ((*object->tags || *object->no_tags) && !apply_add_detail(apply, object, "tags")))
         return cli_fail(CLI_FAILED, "no memory");
     return CLI_OK;
 }
@@ -179,11 +178,25 @@ static int check_tags(struct apply *apply, const struct apply_object *object)
     return CLI_OK;
 }
 
+static int find_models(struct apply *apply, struct apply_object *object)
+{
+    int code = CLI_OK;
+    object->models = forge_arena_calloc(&apply->cli->arena, object->manifest->part_count, sizeof(*object->models));
+    if (!object->models)
+        return cli_fail(CLI_FAILED, "no memory");
+    for (size_t i = 0; i < object->manifest->part_count && code == CLI_OK; i++)
+        if (*version_of(object, i)->model_id)
+            code = apply_find_model(apply, object, version_of(object, i)->model_id, &object->models[i]);
+    return code;
+}
+
 int apply_plan_prompt(struct apply *apply, struct apply_object *object)
 {
     if (object->found && apply->is_create_only)
         return CLI_OK;
     int code = check_tags(apply, object);
+    if (code == CLI_OK)
+        code = find_models(apply, object);
     if (code != CLI_OK || !object->found)
         return code;
     code = plan_tags(apply, object);
@@ -197,6 +210,7 @@ static int create_version(struct apply *apply, const struct apply_object *object
     version_request request = *version_of(object, index);
     ProtobufCMessage *reply;
     field_set_text(&request.base, "prompt_id", object->id);
+    field_set_text(&request.base, "model_id", object->models[index] ? object->models[index]->id : "");
     request.make_current = index == wanted_current(object);
     return apply_call(apply, FORGE_METHOD_PROMPT_CREATE_VERSION, &request.base, &reply);
 }
@@ -207,6 +221,7 @@ static int create(struct apply *apply, struct apply_object *object)
     if (!request)
         return cli_fail(CLI_FAILED, "no memory");
     field_copy_all(request, object->manifest->parts[0]);
+    field_set_text(request, "model_id", object->models[0] ? object->models[0]->id : "");
     int code = apply_call(apply, object->kind->create, request, &reply);
     if (code != CLI_OK)
         return code;

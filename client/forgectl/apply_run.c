@@ -19,7 +19,7 @@ static int run_resource(struct apply *apply, struct apply_object *object)
 {
     ProtobufCMessage *reply;
     if (object->action == APPLY_UPDATE)
-        return apply_call(apply, object->kind->update, object->update, &reply);
+        return object->update ? apply_call(apply, object->kind->update, object->update, &reply) : CLI_OK;
     ProtobufCMessage *request = apply_create_request(apply, object);
     if (!request)
         return cli_fail(CLI_FAILED, "no memory");
@@ -34,6 +34,10 @@ static int run_object(struct apply *apply, struct apply_object *object)
     switch (object->kind->style) {
     case MANIFEST_ORGANIZATION:
         return apply_run_organization(apply, object);
+    case MANIFEST_MODEL: {
+        int code = run_resource(apply, object);
+        return code == CLI_OK ? apply_run_prices(apply, object) : code;
+    }
     case MANIFEST_PROMPT:
         return apply_run_prompt(apply, object);
     case MANIFEST_EXECUTION:

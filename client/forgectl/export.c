@@ -1,15 +1,14 @@
 /* export: a project, or one of its prompts, as a manifest that apply takes as it is. */
-#include "apply.h"
+#include "export.h"
+
 #include "apply_fields.h"
 #include "output.h"
 #include "resolve.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A field that the manifest has besides those of the request. The value is taken over, NULL included. */
-static bool add(json_t *object, const char *name, json_t *value)
+bool export_add(json_t *object, const char *name, json_t *value)
 {
     return object && json_object_set_new(object, name, value) == 0;
 }
@@ -25,8 +24,7 @@ static bool add_fields(struct cli *cli, json_t *object, const ProtobufCMessage *
     return ok;
 }
 
-/* A request of this type with what the resource has of its fields, as JSON fields of object. */
-static bool add_resource(struct apply *apply, json_t *object, const ProtobufCMessageDescriptor *type, const ProtobufCMessage *resource)
+bool export_add_resource(struct apply *apply, json_t *object, const ProtobufCMessageDescriptor *type, const ProtobufCMessage *resource)
 {
     ProtobufCMessage *request = field_message_new(&apply->cli->arena, type);
     if (!request)
@@ -34,20 +32,21 @@ static bool add_resource(struct apply *apply, json_t *object, const ProtobufCMes
     field_copy_all(request, resource);
     field_set_text(request, "project_id", ""); /* names stand for ids */
     field_set_text(request, "prompt_id", "");
+    field_set_text(request, "provider_id", "");
+    field_set_text(request, "model_id", "");
     return add_fields(apply->cli, object, request);
 }
 
-static json_t *new_object(const char *kind, const char *project)
+json_t *export_new_object(const char *kind, const char *project)
 {
     json_t *object = json_object();
-    if (add(object, "kind", json_string(kind)) && (!project || add(object, "project", json_string(project))))
+    if (export_add(object, "kind", json_string(kind)) && (!project || export_add(object, "project", json_string(project))))
         return object;
     json_decref(object);
     return NULL;
 }
 
-/* Prints the object, when it is there and whole, and frees it. */
-static int print_object(struct apply *apply, json_t *object, bool is_whole)
+int export_print_object(struct apply *apply, json_t *object, bool is_whole)
 {
     char *text = object && is_whole ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
@@ -57,12 +56,22 @@ static int print_object(struct apply *apply, json_t *object, bool is_whole)
     return ok ? CLI_OK : cli_fail(CLI_FAILED, "cannot print the manifest");
 }
 
-static json_t *version_json(struct apply *apply, const Forge__V1__PromptVersion *version, bool is_last)
+/* A prompt with its versions, newest first. */
+struct exported {
+    const Forge__V1__Prompt *prompt;
+    ProtobufCMessage **versions;
+    size_t version_count;
+};
+
+static json_t *version_json(struct apply *apply, const struct export_models *models, const Forge__V1__PromptVersion *version, bool is_last)
 {
+    const Forge__V1__AiModel *model = export_models_find(models, version->model_id);
     json_t *object = json_object();
-    bool ok = object && add_resource(apply, object, &forge__v1__create_prompt_version_request__descriptor, &version->base);
+    bool ok = object && export_add_resource(apply, object, &forge__v1__create_prompt_version_request__descriptor, &version->base);
     if (ok && version->current && !is_last)
-        ok = add(object, "make_current", json_true());
+        ok = export_add(object, "make_current", json_true());
+    if (ok && model)
+        ok = export_add(object, "model", json_pack("{s:s, s:s}", "provider", model->provider_name, "name", model->name));
     if (ok)
         return object;
     json_decref(object);
@@ -70,32 +79,31 @@ static json_t *version_json(struct apply *apply, const Forge__V1__PromptVersion 
 }
 
 /* The oldest first, as they are made again. A single one stands beside the prompt's name. */
-static bool add_versions(struct apply *apply, json_t *object, ProtobufCMessage *const *newest_first, size_t count)
+static bool add_versions(struct apply *apply, const struct export_models *models, json_t *object, const struct exported *exported)
 {
+    size_t count = exported->version_count;
     json_t *list = json_array();
     bool ok = list != NULL;
     for (size_t i = count; ok && i-- > 0;)
-        ok = json_array_append_new(list, version_json(apply, (const Forge__V1__PromptVersion *)newest_first[i], i == 0)) == 0;
+        ok = json_array_append_new(list, version_json(apply, models, (const Forge__V1__PromptVersion *)exported->versions[i], i == 0)) == 0;
     if (ok)
         ok = count == 1 ? json_object_update(object, json_array_get(list, 0)) == 0 : json_object_set(object, "versions", list) == 0;
     json_decref(list);
     return ok;
 }
 
-static int export_prompt(struct apply *apply, const ProtobufCMessage *prompt, const char *project)
+/* A listing has no texts; a prompt that was fetched has those of its current version, which stand in the versions. */
+static int export_prompt(struct apply *apply, const struct export_models *models, const struct exported *exported, const char *project)
 {
     const struct manifest_kind *kind = manifest_kind_find("prompt");
-    Forge__V1__ListPromptVersionsRequest request = FORGE__V1__LIST_PROMPT_VERSIONS_REQUEST__INIT;
-    ProtobufCMessage **versions;
-    size_t count;
-    field_set_text(&request.base, "prompt_id", field_text(prompt, "id"));
-    request.view = FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
-    int code = apply_list(apply, FORGE_METHOD_PROMPT_LIST_VERSIONS, &request.base, &versions, &count);
-    if (code != CLI_OK)
-        return code;
-    json_t *object = new_object(kind->name, project);
-    bool ok = object && add_resource(apply, object, kind->shape.type, prompt) && add_versions(apply, object, versions, count);
-    return print_object(apply, object, ok);
+    Forge__V1__Prompt plain = FORGE__V1__PROMPT__INIT;
+    plain.name = exported->prompt->name;
+    plain.description = exported->prompt->description;
+    plain.n_tags = exported->prompt->n_tags;
+    plain.tags = exported->prompt->tags;
+    json_t *object = export_new_object(kind->name, project);
+    bool ok = object && export_add_resource(apply, object, kind->shape.type, &plain.base) && add_versions(apply, models, object, exported);
+    return export_print_object(apply, object, ok);
 }
 
 static int export_executions(struct apply *apply, const ProtobufCMessage *prompt, const char *project)
@@ -108,12 +116,12 @@ static int export_executions(struct apply *apply, const ProtobufCMessage *prompt
     int code = apply_list(apply, kind->lookup, &request.base, &executions, &count);
     for (size_t i = count; code == CLI_OK && i-- > 0;) { /* newest first: turned round */
         const Forge__V1__Execution *execution = (const Forge__V1__Execution *)executions[i];
-        json_t *object = new_object(kind->name, project);
-        bool ok = add(object, "prompt", json_string(field_text(prompt, "name"))) &&
-                  add_resource(apply, object, kind->shape.type, &execution->base);
+        json_t *object = export_new_object(kind->name, project);
+        bool ok = export_add(object, "prompt", json_string(field_text(prompt, "name"))) &&
+                  export_add_resource(apply, object, kind->shape.type, &execution->base);
         if (ok && !execution->success)
-            ok = add(object, "success", json_false());
-        code = print_object(apply, object, ok);
+            ok = export_add(object, "success", json_false());
+        code = export_print_object(apply, object, ok);
     }
     return code;
 }
@@ -129,8 +137,8 @@ static int export_tags(struct apply *apply, ProtobufCMessage *const *prompts, si
             if (json_object_get(seen, prompt->tags[j]))
                 continue;
             json_object_set_new(seen, prompt->tags[j], json_true());
-            json_t *object = new_object("tag", NULL);
-            code = print_object(apply, object, add(object, "name", json_string(prompt->tags[j])));
+            json_t *object = export_new_object("tag", NULL);
+            code = export_print_object(apply, object, export_add(object, "name", json_string(prompt->tags[j])));
         }
     }
     json_decref(seen);
@@ -147,8 +155,8 @@ static int export_project(struct apply *apply, const char *id, const char **out_
     if (code != CLI_OK)
         return code;
     *out_name = field_text(project, "name");
-    json_t *object = new_object(kind->name, NULL);
-    return print_object(apply, object, object && add_resource(apply, object, kind->shape.type, project));
+    json_t *object = export_new_object(kind->name, NULL);
+    return export_print_object(apply, object, object && export_add_resource(apply, object, kind->shape.type, project));
 }
 
 static int find_prompts(struct apply *apply, char *project_id, ProtobufCMessage ***out, size_t *out_count)
@@ -167,21 +175,33 @@ static int find_prompts(struct apply *apply, char *project_id, ProtobufCMessage 
     return apply_call(apply, FORGE_METHOD_PROMPT_GET, &request.base, *out);
 }
 
-/* A listing has no texts; a prompt that was fetched has those of its current version, which stand in the versions. */
+/* The versions of a prompt and the models that they are for. */
+static int read_versions(struct apply *apply, struct export_models *models, struct exported *exported)
+{
+    Forge__V1__ListPromptVersionsRequest request = FORGE__V1__LIST_PROMPT_VERSIONS_REQUEST__INIT;
+    field_set_text(&request.base, "prompt_id", exported->prompt->id);
+    request.view = FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
+    int code = apply_list(apply, FORGE_METHOD_PROMPT_LIST_VERSIONS, &request.base, &exported->versions, &exported->version_count);
+    for (size_t i = 0; i < exported->version_count && code == CLI_OK; i++)
+        code = export_models_add(apply, models, ((const Forge__V1__PromptVersion *)exported->versions[i])->model_id);
+    return code;
+}
+
 static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, size_t count, const char *project)
 {
-    int code = export_tags(apply, prompts, count);
+    struct exported *exported = forge_arena_calloc(&apply->cli->arena, count + 1, sizeof(*exported));
+    struct export_models models = {0};
+    int code = exported ? export_tags(apply, prompts, count) : cli_fail(CLI_FAILED, "no memory");
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
-        Forge__V1__Prompt plain = FORGE__V1__PROMPT__INIT;
-        const Forge__V1__Prompt *prompt = (const Forge__V1__Prompt *)prompts[i];
-        plain.id = prompt->id;
-        plain.name = prompt->name;
-        plain.description = prompt->description;
-        plain.n_tags = prompt->n_tags;
-        plain.tags = prompt->tags;
-        code = export_prompt(apply, &plain.base, project);
+        exported[i].prompt = (const Forge__V1__Prompt *)prompts[i];
+        code = read_versions(apply, &models, &exported[i]);
+    }
+    if (code == CLI_OK)
+        code = export_models_print(apply, &models);
+    for (size_t i = 0; i < count && code == CLI_OK; i++) {
+        code = export_prompt(apply, &models, &exported[i], project);
         if (code == CLI_OK && cli_option(apply->cli, "executions"))
-            code = export_executions(apply, &plain.base, project);
+            code = export_executions(apply, &exported[i].prompt->base, project);
     }
     return code;
 }
@@ -195,6 +215,10 @@ int command_export(struct cli *cli)
     size_t count;
     if (cli->has_format && cli->format != CLI_FORMAT_YAML && cli->format != CLI_FORMAT_JSON)
         return cli_fail(CLI_USAGE, "export prints yaml (or json, an object a line)");
+    if (cli_option(cli, "models") && (cli->positional_count || cli_option(cli, "executions")))
+        return cli_fail(CLI_USAGE, "--models is for all models of the organization: no prompt and no --executions with it");
+    if (cli_option(cli, "models"))
+        return export_models_all(&apply);
     int code = cli->positional_count ? CLI_OK : resolve_project_id(cli, &project_id);
     if (code == CLI_OK)
         code = find_prompts(&apply, project_id, &prompts, &count);

@@ -137,6 +137,8 @@ static void unknown_field(struct reader *reader, const yaml_node_t *key, const s
     for (unsigned i = 0; i < shape->type->n_fields; i++)
         if (find_field(shape, kind, shape->type->fields[i].name))
             list_word(names, sizeof names, shape->type->fields[i].name);
+    if (shape->has_model)
+        list_word(names, sizeof names, "model");
     if (kind && kind->list)
         list_word(names, sizeof names, kind->list);
     PROBLEM(reader, key, "unknown field \"%.64s\"; %s has %s", (const char *)key->data.scalar.value,
@@ -212,6 +214,27 @@ static json_t *sequence_json(struct reader *reader, const yaml_node_t *node, con
     return array;
 }
 
+/* {provider: P, name: N} as "P\nN"; NULL after a problem. */
+static json_t *model_json(struct reader *reader, const yaml_node_t *node)
+{
+    static const char *const fields[] = {"provider", "name"};
+    const char *texts[2] = {NULL, NULL};
+    bool is_mapping = take_size(reader, node) && node->type == YAML_MAPPING_NODE;
+    for (size_t i = 0; is_mapping && i < 2; i++) {
+        const yaml_node_t *value = find_value(reader, node, fields[i]);
+        texts[i] = value && take_size(reader, value) ? scalar_text(value) : NULL;
+    }
+    bool has_both = texts[0] && *texts[0] && texts[1] && *texts[1] && !strchr(texts[0], '\n') && !strchr(texts[1], '\n');
+    if (!has_both || node->data.mapping.pairs.top - node->data.mapping.pairs.start != 2) {
+        PROBLEM(reader, node, "model: must be {provider: its provider's name, name: its name}");
+        return NULL;
+    }
+    json_t *json = json_sprintf("%s\n%s", texts[0], texts[1]);
+    if (!json)
+        PROBLEM(reader, node, "must be UTF-8 text");
+    return json;
+}
+
 /* The key's text when it is new in the object; NULL after a problem. */
 static const char *take_key(struct reader *reader, const yaml_node_t *key, const json_t *object)
 {
@@ -241,6 +264,12 @@ static json_t *mapping_json(struct reader *reader, const yaml_node_t *node, cons
         if (is_special(kind, name)) {
             if (find_value(reader, node, name) != node_at(reader, pair->value))
                 PROBLEM(reader, key, "field \"%.64s\" is there twice", name);
+            continue;
+        }
+        if (shape && shape->has_model && !strcmp(name, "model")) {
+            if (json_object_get(object, "model_id"))
+                PROBLEM(reader, key, "field \"model\" is there twice");
+            json_object_set_new(object, "model_id", model_json(reader, node_at(reader, pair->value)));
             continue;
         }
         const ProtobufCFieldDescriptor *field = shape ? find_field(shape, kind, name) : NULL;

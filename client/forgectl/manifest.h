@@ -7,7 +7,8 @@
  *     versions:
  *     - content: "Review this {{language}} change: {{diff}}"
  *
- * Where a request has the id of another object the manifest has its name ("project" for project_id). Everything is checked against the
+ * Where a request has the id of another object the manifest has its name ("project" for project_id; a model's name stands beside its
+ * provider's: "model: {provider: OpenAI, name: gpt-4}"). Everything is checked against the
  * protobuf descriptors. No server is asked here. */
 #ifndef FORGECTL_MANIFEST_H
 #define FORGECTL_MANIFEST_H
@@ -34,6 +35,7 @@ enum {
 enum manifest_style {
     MANIFEST_RESOURCE,     /* listed by name, created, updated */
     MANIFEST_ORGANIZATION, /* by the operator, then as its admin */
+    MANIFEST_MODEL,        /* a resource with prices */
     MANIFEST_PROMPT,       /* a resource with versions and tags */
     MANIFEST_EXECUTION     /* has no name */
 };
@@ -51,6 +53,7 @@ struct manifest_reference {
 struct manifest_shape {
     const ProtobufCMessageDescriptor *type;
     const char *hidden[MANIFEST_HIDDEN_MAX];
+    bool has_model; /* "model: {provider: P, name: N}" takes the place of model_id, which then holds "P\nN": names have no line breaks */
 };
 
 /* A kind of objects: a row of manifest_kinds.c, in the order in which kinds depend on each other. */

@@ -104,10 +104,13 @@ static const struct cli_option apply_options[] = {
 static const char *const apply_examples[] = {"forgectl apply -f prompts/ --dry-run", "forgectl apply -f prompts/",
                                              "FORGE_OPERATOR_TOKEN=$(forged bootstrap token) forgectl apply -f seeds/promptforge_demo.yaml",
                                              NULL};
-static const struct cli_option export_options[] = {
-    {.name = "executions", .help = "with the recorded executions"}, PROJECT_OPTION, {.name = NULL}};
+static const struct cli_option export_options[] = {{.name = "executions", .help = "with the recorded executions"},
+                                                   {.name = "models", .help = "all providers and models with their prices instead"},
+                                                   PROJECT_OPTION,
+                                                   {.name = NULL}};
 static const char *const export_examples[] = {"forgectl export --project checkout > checkout.yaml",
-                                              "forgectl export code-review | forgectl apply -f - --project other", NULL};
+                                              "forgectl export code-review | forgectl apply -f - --project other",
+                                              "forgectl export --models > models.yaml", NULL};
 
 /* ---- the rest ---- */
 
@@ -156,21 +159,23 @@ static const struct cli_command root_commands[] = {
     {.name = "apply",
      .summary = "Make what manifests describe: create what is missing, update what differs",
      .description =
-         "A manifest is YAML, one object a document: kind (organization, user, project, tag, prompt, execution) and the fields of that\n"
-         "kind's Create request as forgectl describe shows them, with names where the request has ids. All of it is checked first, then "
-         "the\n"
-         "plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying again changes nothing, and\n"
-         "after an interruption it does the rest. A manifest with an organization is applied as its admin, whom it names; to create the\n"
-         "organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists replace those of the prompt.\n"
+         "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, execution) and\n"
+         "the fields of that kind's Create request as forgectl describe shows them, with names where the request has ids. All of it is\n"
+         "checked first, then the plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying\n"
+         "again changes nothing, and after an interruption it does the rest. A manifest with an organization is applied as its admin,\n"
+         "whom it names; to create the organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists\n"
+         "replace those of the prompt.\n"
          "-o json and -o yaml print the plan as data, -o name what is to be created or updated, as kind/name.",
      .options = apply_options,
      .examples = apply_examples,
      .run = command_apply},
     {.name = "export",
-     .summary = "Write a project, or one of its prompts, as a manifest",
+     .summary = "Write a project, one of its prompts, or the models as a manifest",
      .arguments = "[prompt]",
      .arguments_max = 1,
-     .description = "With all versions and tags. apply takes it as it is; of a single prompt it leaves the project out.",
+     .description =
+         "With all versions and tags, and with the models that the versions are for, their providers and prices. apply takes it\n"
+         "as it is; of a single prompt it leaves the project out. Credentials are never written.",
      .options = export_options,
      .examples = export_examples,
      .run = command_export},

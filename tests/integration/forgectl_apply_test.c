@@ -51,12 +51,25 @@ static void test_apply_names_what_is_wrong(void **state)
         {"# nothing\n---\n", "forgectl: m.yaml: holds no object\n"},
         {"- a\n", "forgectl: m.yaml:1:1: a document must be a mapping with kind and the fields of that kind\n"},
         {"name: a\n", "forgectl: m.yaml:1:1: kind is missing; there are "},
-        {"kind: promt\nname: a\n", "forgectl: m.yaml:1:7: unknown kind \"promt\"; there are organization, user, project, tag, prompt"},
+        {"kind: promt\nname: a\n",
+         "forgectl: m.yaml:1:7: unknown kind \"promt\"; there are organization, user, project, tag, provider, model, prompt"},
         {"kind: project\nnane: a\n", "forgectl: m.yaml:2:1: unknown field \"nane\"; project has name, description\n"},
         {"kind: project\nname: a\nDescription: b\n", "forgectl: m.yaml:3:1: unknown field \"Description\"; "},
         {"kind: project\n", "forgectl: m.yaml:1:1: name is missing: a manifest finds a project by it\n"},
         {"kind: project\nname: a\nname: b\n", "forgectl: m.yaml:3:1: field \"name\" is there twice\n"},
         {"kind: project\nname: a\nkind: tag\n", "forgectl: m.yaml:3:1: field \"kind\" is there twice\n"},
+        {"kind: provider\nname: a\ncredential: sk-1\n", "forgectl: m.yaml:3:1: unknown field \"credential\"; provider has name, "},
+        {"kind: model\nname: a\n", "forgectl: m.yaml:1:1: provider is missing: the provider's name\n"},
+        {"kind: model\nprovider: P\nname: a\nprovider_id: x\n",
+         "forgectl: m.yaml:4:1: unknown field \"provider_id\"; model has provider, "},
+        {"kind: model\nprovider: P\nname: a\nprices: []\n", "forgectl: m.yaml:4:9: prices: must be a list with at least one item\n"},
+        {"kind: prompt\nname: a\ncontent: x\nmodel_id: y\n", "forgectl: m.yaml:4:1: unknown field \"model_id\"; prompt has "},
+        {"kind: prompt\nname: a\ncontent: x\nmodel: gpt-4\n",
+         "forgectl: m.yaml:4:8: model: must be {provider: its provider's name, name: its name}\n"},
+        {"kind: prompt\nname: a\nversions:\n- content: x\n  model: {provider: P}\n", "forgectl: m.yaml:5:10: model: must be {provider"},
+        {"kind: prompt\nname: a\ncontent: x\nmodel: {provider: P, name: n, x: y}\n", "forgectl: m.yaml:4:8: model: must be {provider"},
+        {"kind: prompt\nname: a\ncontent: x\nmodel: {provider: P, name: n}\nmodel: {provider: P, name: n}\n",
+         "forgectl: m.yaml:5:1: field \"model\" is there twice\n"},
         {"kind: project\nname: 5\n", "forgectl: m.yaml:2:7: name: must be a string\n"},
         {"kind: project\nname: [a]\n", "forgectl: m.yaml:2:7: name: must be a string\n"},
         {"kind: project\nname: \"a\\0b\"\n", "forgectl: m.yaml:2:7: must not hold a NUL character\n"},
@@ -101,11 +114,12 @@ static void test_apply_names_what_is_wrong(void **state)
 static void test_apply_tells_every_problem_at_once(void **state)
 {
     write_file("m.yaml", "kind: project\nname: 5\nx: y\n---\nkind: nothing\n---\nkind: tag\n");
-    expect_output(1, "",
-                  "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
-                  "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, prompt, execution\n"
-                  "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
-                  "forgectl apply -f m.yaml");
+    expect_output(
+        1, "",
+        "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
+        "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, provider, model, prompt, execution\n"
+        "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
+        "forgectl apply -f m.yaml");
     expect_output(1, "", NULL, "for i in $(seq 30); do echo \"field$i: x\"; done | forgectl apply -f -");
     expect_output(0, "and 10 more\n", "",
                   "(echo 'kind: tag'; for i in $(seq 30); do echo \"field$i: x\"; done) | forgectl apply -f - 2>&1 | "
@@ -324,6 +338,88 @@ static void test_apply_chooses_a_project(void **state)
                   "forgectl apply -f m.yaml --dry-run");
 }
 
+/* ---- providers, models, prices ---- */
+
+static const char models[] =
+    "kind: provider\nname: OpenAI\nbase_url: https://api.openai.com/v1\n---\n"
+    "kind: model\nprovider: OpenAI\nname: gpt-4\naliases: [gpt-4-0613]\ncontext_window_tokens: 8192\nprices:\n"
+    "- effective_time: 2023-03-14T00:00:00Z\n  usage_prices:\n  - {usage_type: input, micros_per_million_tokens: 30000000}\n"
+    "  - {usage_type: output, micros_per_million_tokens: 60000000}\n"
+    "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: input}]\n"
+    "---\nkind: prompt\nproject: Library\nname: modelled\nversions:\n- content: one\n"
+    "- content: one\n  model: {provider: OpenAI, name: gpt-4}\n";
+
+static void test_apply_of_models_and_their_prices(void **state)
+{
+    write_file("models.yaml", models);
+    expect_output(0, "+ provider OpenAI\n+ model gpt-4 in OpenAI\n+ prompt modelled in Library\n3 to create, 0 to update, 0 unchanged\n",
+                  "[1/3] created provider OpenAI\n[2/3] created model gpt-4\n[3/3] created prompt modelled\n",
+                  "forgectl apply -f models.yaml");
+    expect_output(0, "  provider OpenAI\n  model gpt-4 in OpenAI\n  prompt modelled in Library\n0 to create, 0 to update, 3 unchanged\n",
+                  "", "forgectl apply -f models.yaml");
+    assert_int_equal(count("model_prices"), 2);
+    assert_int_equal(count("ai_models"), 1);
+    assert_int_equal(world_number(&world, "select count(*) from prompt_versions v join ai_models m on m.id = v.model_id"), 1);
+    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: gpt-4\naliases: [gpt-4-0314]\nprices:\n"
+                         "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: output}]\n"
+                         "- effective_time: 2025-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 1}]\n"
+                         "---\nkind: model\nprovider: OpenAI\nname: gpt-5\n---\nkind: prompt\nproject: Library\nname: modelled\n"
+                         "content: one\nmodel: {provider: OpenAI, name: gpt-5}\n");
+    expect_output(0,
+                  "  model gpt-4 in OpenAI\n+ model gpt-5 in OpenAI\n  prompt modelled in Library\n1 to create, 0 to update, 2 unchanged\n",
+                  "", "forgectl apply -f m.yaml --create-only --dry-run");
+    expect_output(0, NULL,
+                  "[1/3] updated model gpt-4 (aliases, 1 new price)\n[2/3] created model gpt-5\n"
+                  "[3/3] updated prompt modelled (1 new version)\n",
+                  "forgectl apply -f m.yaml");
+    expect_output(0, "", "", "forgectl apply -f m.yaml -o name");
+    assert_int_equal(count("model_prices"), 3);
+}
+
+static void test_apply_changes_no_price(void **state)
+{
+    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: gpt-4\nprices:\n"
+                         "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 7}]\n");
+    expect_output(1, "", "forgectl: m.yaml:1:1: prices[0]: the server has another price from this time on, and prices never change\n",
+                  "forgectl apply -f m.yaml");
+    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: new\nprices:\n- usage_prices: [{usage_type: input}]\n"
+                         "- effective_time: 2024-01-01T00:00:00Z\n- effective_time: 2024-01-01T00:00:00.0000001Z\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:1:1: prices[0]: effective_time is missing: a manifest finds a price by it\n"
+                  "forgectl: m.yaml:1:1: prices[2]: begins when prices[1] does\n",
+                  "forgectl apply -f m.yaml");
+    write_file("m.yaml", "kind: prompt\nproject: Library\nname: x\ncontent: x\nmodel: {provider: Nobody, name: gpt-4}\n---\n"
+                         "kind: model\nprovider: Nobody\nname: x\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:8:11: there is no provider \"Nobody\"\n"
+                  "forgectl: m.yaml:1:1: prompt \"x\": there is no model \"gpt-4\" of provider \"Nobody\"\n",
+                  "forgectl apply -f m.yaml");
+}
+
+static void test_export_of_models(void **state)
+{
+    expect_output(0,
+                  "---\nkind: provider\nname: OpenAI\nprovider_key: openai\nbase_url: https://api.openai.com/v1\n"
+                  "---\nkind: model\nprovider: OpenAI\nname: gpt-4\ndisplay_name: gpt-4\naliases:\n- gpt-4-0314\n"
+                  "context_window_tokens: \"8192\"\nprices:\n- effective_time: \"<time>\"\n  currency: USD\n  usage_prices:\n"
+                  "  - usage_type: USAGE_TYPE_INPUT\n    micros_per_million_tokens: \"30000000\"\n  - usage_type: USAGE_TYPE_OUTPUT\n"
+                  "    micros_per_million_tokens: \"60000000\"\n- effective_time: \"<time>\"\n  currency: USD\n  usage_prices:\n"
+                  "  - usage_type: USAGE_TYPE_INPUT\n- effective_time: \"<time>\"\n  currency: USD\n  usage_prices:\n"
+                  "  - usage_type: USAGE_TYPE_INPUT\n    micros_per_million_tokens: \"1\"\n"
+                  "---\nkind: model\nprovider: OpenAI\nname: gpt-5\ndisplay_name: gpt-5\n"
+                  "---\nkind: prompt\nname: modelled\nversions:\n- content: one\n- content: one\n  model:\n    provider: OpenAI\n"
+                  "    name: gpt-4\n- content: one\n  model:\n    provider: OpenAI\n    name: gpt-5\n",
+                  "", "forgectl export modelled --project Library");
+    expect_output(0, NULL, "", "echo sk-never-exported | forgectl provider update OpenAI --credential-file -");
+    expect_output(0, "", "", "forgectl export --models > exported.yaml && forgectl apply -f exported.yaml -o name");
+    expect_output(0, "", "", "grep -E 'credential|sk-never' exported.yaml; true");
+    forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
+    expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");
+    expect_output(0, "", "", "forgectl export --models | diff - exported.yaml");
+    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+    expect_output(2, "", NULL, "forgectl export modelled --models");
+}
+
 /* ---- the way back ---- */
 
 static void test_export_is_applied_unchanged(void **state)
@@ -379,6 +475,9 @@ int main(void)
         cmocka_unit_test(test_apply_passes_a_refusal_on),
         cmocka_unit_test(test_apply_chooses_a_project),
         cmocka_unit_test(test_export_is_applied_unchanged),
+        cmocka_unit_test(test_apply_of_models_and_their_prices),
+        cmocka_unit_test(test_apply_changes_no_price),
+        cmocka_unit_test(test_export_of_models),
         cmocka_unit_test(test_export_of_a_prompt_goes_anywhere),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -1,0 +1,31 @@
+/* forgectl export: what its files share. */
+#ifndef FORGECTL_EXPORT_H
+#define FORGECTL_EXPORT_H
+
+#include "apply.h"
+
+#include <jansson.h>
+
+/* A manifest's object with its kind, and its project where that is not NULL. NULL without memory. */
+json_t *export_new_object(const char *kind, const char *project);
+/* A field that the manifest has besides those of the request. The value is taken over, NULL included. */
+bool export_add(json_t *object, const char *name, json_t *value);
+/* A request of this type with what the resource has of its fields, as JSON fields of object; no ids, names stand for them. */
+bool export_add_resource(struct apply *apply, json_t *object, const ProtobufCMessageDescriptor *type, const ProtobufCMessage *resource);
+/* Prints the object, when it is there and whole, and frees it. */
+int export_print_object(struct apply *apply, json_t *object, bool is_whole);
+
+/* Models that are to be exported; zeroed = none. */
+struct export_models {
+    struct export_model *first;
+};
+/* Adds the model of this id, unless it is there or the id is "". */
+int export_models_add(struct apply *apply, struct export_models *models, const char *id);
+/* NULL when it is none of them. */
+const Forge__V1__AiModel *export_models_find(const struct export_models *models, const char *id);
+/* Prints them with their prices, after their providers. */
+int export_models_print(struct apply *apply, const struct export_models *models);
+/* Prints all that the organization has. */
+int export_models_all(struct apply *apply);
+
+#endif

@@ -79,9 +79,10 @@ static void expect_rows(const struct home *home, const char *table, int64_t rows
 }
 
 struct counts {
-    int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions;
+    int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions, providers, models, prices;
 };
-static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0}, library = {1, 1, 1, 5, 5, 5, 11, 11}, both = {1, 3, 3, 5, 6, 6, 11, 11};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3}, library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0},
+                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3};
 
 static void expect_counts(const struct home *home, const struct counts *counts)
 {
@@ -94,6 +95,10 @@ static void expect_counts(const struct home *home, const struct counts *counts)
     expect_rows(home, "prompt_versions", counts->versions);
     expect_rows(home, "prompt_tags", counts->prompt_tags);
     expect_rows(home, "executions", counts->executions);
+    expect_rows(home, "model_providers", counts->providers);
+    expect_rows(home, "ai_models", counts->models);
+    expect_rows(home, "ai_model_names", 2 * counts->models);
+    expect_rows(home, "model_prices", counts->prices);
 }
 
 /* An organization of somebody, whose session the next commands use. */
@@ -116,14 +121,14 @@ static void test_demo(void **state)
     struct home home;
     open_home(&home);
     for (int round = 0; round < 2; round++) {
-        expect_output(0, "7 to create, 0 to update, 0 unchanged\n", NULL,
+        expect_output(0, "11 to create, 0 to update, 0 unchanged\n", NULL,
                       "forgectl apply -f $SEEDS/promptforge_demo.yaml --dry-run | tail -1");
         expect_rows(&home, "organizations", 0);
-        expect_output(0, "7 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "11 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         /* Again, also without the operator's token. */
-        expect_output(0, "0 to create, 0 to update, 7 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
-        expect_output(0, "0 to create, 0 to update, 7 unchanged\n", "",
+        expect_output(0, "0 to create, 0 to update, 11 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "0 to create, 0 to update, 11 unchanged\n", "",
                       "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         assert_int_equal(number(&home, "select count(*) from sessions"), 0);
@@ -134,6 +139,9 @@ static void test_demo(void **state)
         }
         log_in_as_demo_admin();
         expect_output(0, "Customer Support\nDocument Search\nEngineering Assistant\n", "", "forgectl project list -o name");
+        expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "", "forgectl model list -o name");
+        expect_output(0, "Model            claude-3-opus-20240229\n", "",
+                      "forgectl prompt get ticket-reply --project 'Customer Support' | grep Model");
         expect_output(0, NULL, "",
                       "forgectl prompt render ticket-reply --project 'Customer Support' --var articles=a --var customer_name=b "
                       "--var ticket=c");
@@ -176,9 +184,9 @@ static void test_both(void **state)
         expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/prompt_library.yaml");
         expect_counts(&home, &both);
     }
-    expect_output(0, "0 to create, 0 to update, 22 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 26 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
     reset(&home);
-    expect_output(0, "22 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "26 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
     expect_counts(&home, &both);
     close_home(&home);
 }
@@ -189,7 +197,7 @@ static void test_both(void **state)
 static void finish(void)
 {
     expect_output(0, NULL, NULL, "for i in 1 2 3 4 5; do forgectl apply -f $SEEDS && exit 0; done; exit 1");
-    expect_output(0, "0 to create, 0 to update, 22 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 26 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
 }
 
 /* After each step in turn: forgectl ends by a signal when nobody reads what it tells. */

@@ -83,26 +83,49 @@ static void insert_provider(const char *id, const char *row_id)
     auth_keys_done(&keys);
 }
 
-/* The credential opens with the key in use. */
-static bool provider_opens(void)
+/* Does the credential of the provider with this key open with the key in use? */
+static bool provider_opens(const char *provider_key)
 {
     struct auth_keys keys;
     struct forge_uuid organization, row;
     uint8_t sealed[SEALED_SIZE], plain[sizeof secret];
+    char sql[256], id[WORLD_ID_SIZE];
     unsigned byte;
     load_keys(&keys);
-    const char *text = pg_cluster_query(world.cluster, "postgres", world.database,
-                                        "SELECT encode(credential, 'hex') FROM model_providers WHERE provider_key LIKE '%d1'");
-    assert_int_equal(strlen(text), 2 * SEALED_SIZE);
-    for (size_t i = 0; i < SEALED_SIZE; i++) {
+    snprintf(sql, sizeof sql, "SELECT id || encode(credential, 'hex') FROM model_providers WHERE provider_key = '%s'", provider_key);
+    const char *text = pg_cluster_query(world.cluster, "postgres", world.database, sql);
+    snprintf(id, sizeof id, "%s", text);
+    text += strlen(id);
+    size_t size = strlen(text) / 2;
+    assert_in_range(size, FORGE_SEAL_OVERHEAD + 1, SEALED_SIZE);
+    for (size_t i = 0; i < size; i++) {
         assert_int_equal(sscanf(text + 2 * i, "%2x", &byte), 1);
         sealed[i] = (uint8_t)byte;
     }
-    assert_true(forge_uuid_parse(world.home.organization_id, &organization) && forge_uuid_parse(provider_id, &row));
-    bool opens =
-        auth_secret_unseal(&keys.current, &organization, &row, sealed, sizeof sealed, plain) && memcmp(plain, secret, sizeof secret) == 0;
+    assert_true(forge_uuid_parse(world.home.organization_id, &organization) && forge_uuid_parse(id, &row));
+    bool opens = auth_secret_unseal(&keys.current, &organization, &row, sealed, size, plain) &&
+                 memcmp(plain, secret, size - FORGE_SEAL_OVERHEAD) == 0;
     auth_keys_done(&keys);
     return opens;
+}
+
+/* CreateModelProvider and UpdateModelProvider with the credential, as callers store it. */
+static void store_credential(const char *name, const char *update_id, char out_id[WORLD_ID_SIZE])
+{
+    struct forge_channel *channel = world_channel(&world, 0, world.home.session_token);
+    Forge__V1__CreateModelProviderRequest request = FORGE__V1__CREATE_MODEL_PROVIDER_REQUEST__INIT;
+    Forge__V1__UpdateModelProviderRequest update = FORGE__V1__UPDATE_MODEL_PROVIDER_REQUEST__INIT;
+    Forge__V1__ModelProvider *provider;
+    struct forge_error error;
+    request.name = (char *)(uintptr_t)name;
+    update.id = (char *)(uintptr_t)update_id;
+    request.credential = update.credential = (char *)(uintptr_t)secret;
+    forge_code rc = update_id ? forge_organization_update_model_provider(channel, NULL, &update, &provider, &error)
+                              : forge_organization_create_model_provider(channel, NULL, &request, &provider, &error);
+    world_check(&world, "a provider", rc, &error);
+    snprintf(out_id, WORLD_ID_SIZE, "%s", provider->id);
+    forge__v1__model_provider__free_unpacked(provider, NULL);
+    forge_channel_close(channel);
 }
 
 static void expect_rewrap(int exit_code, const char *out, const char *err)
@@ -138,12 +161,14 @@ static void create_key(const char *request_id, bool replayed, char out_token[WOR
 
 static void test_the_key_is_changed_without_losing_anything(void **state)
 {
-    char request_id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE], again[WORLD_TOKEN_SIZE];
+    char request_id[WORLD_ID_SIZE], early[WORLD_ID_SIZE], late[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE], again[WORLD_TOKEN_SIZE];
     struct forge_uuid id;
     forge_uuid_v7(&id);
     forge_uuid_format(&id, request_id);
     create_key(request_id, false, token);
     insert_provider(provider_id, provider_id);
+    store_credential("early", NULL, early);
+    assert_true(provider_opens("early"));
 
     write_key_file(old_line, new_line); /* step 1 */
     world_server_stop(&world, 0);
@@ -155,11 +180,19 @@ static void test_the_key_is_changed_without_losing_anything(void **state)
     world_server_start(&world, 0, true);
     create_key(request_id, true, again);
     assert_string_equal(again, token);
-    assert_false(provider_opens());
-    expect_rewrap(0, "Sealed 1 secrets anew under key 2\nKeep the other key until ", ""); /* step 3 */
-    assert_true(provider_opens());
+    assert_false(provider_opens("provider-00000000-0000-7000-8000-0000000000d1"));
+    assert_false(provider_opens("early"));
+    store_credential("late", NULL, late); /* under the new key already */
+    assert_true(provider_opens("late"));
+    expect_rewrap(0, "Sealed 2 secrets anew under key 2\nKeep the other key until ", ""); /* step 3 */
+    assert_true(provider_opens("provider-00000000-0000-7000-8000-0000000000d1"));
+    assert_true(provider_opens("early"));
     assert_int_equal(world_number(&world, "SELECT credential_key_id FROM model_providers WHERE id = '%s'", provider_id), 2);
     assert_int_equal(world_number(&world, "SELECT row_version FROM model_providers WHERE id = '%s'", provider_id), 1);
+    assert_int_equal(world_number(&world, "SELECT row_version FROM model_providers WHERE id = '%s'", early), 1);
+    expect_rewrap(0, "Sealed 0 secrets anew under key 2", "");
+    store_credential(NULL, early, early);
+    assert_true(provider_opens("early"));
     expect_rewrap(0, "Sealed 0 secrets anew under key 2", "");
     create_key(request_id, true, again);
     assert_string_equal(again, token);
@@ -185,7 +218,7 @@ static void test_what_does_not_open_is_named(void **state)
     expect_rewrap(1, "", "the secret of 00000000-0000-7000-8000-0000000000d2 does not open with key 1");
     world_execute(&world, "UPDATE model_providers SET credential_key_id = 9 WHERE id = '%s'", other_id);
     expect_rewrap(1, "", "is sealed under key 9, which the key file does not hold");
-    assert_true(provider_opens());
+    assert_true(provider_opens("provider-00000000-0000-7000-8000-0000000000d1"));
     world_execute(&world, "DELETE FROM model_providers WHERE id = '%s'", other_id);
 }
 

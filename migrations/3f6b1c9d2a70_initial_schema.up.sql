@@ -266,7 +266,7 @@ CREATE TABLE label_history (
     CONSTRAINT label_history_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT label_history_prompt_id_fkey FOREIGN KEY (organization_id, prompt_id) REFERENCES prompts ON DELETE CASCADE
 );
-CREATE INDEX ix_label_history_prompt_id ON label_history (organization_id, prompt_id, id);
+CREATE INDEX ix_label_history_prompt_id ON label_history (organization_id, prompt_id, moved_at, id);
 CREATE INDEX ix_label_history_label ON label_history (organization_id, prompt_id, label, moved_at, id);
 
 CREATE TABLE label_gates (

@@ -22,8 +22,8 @@
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model, all
- * of the organization at home; $n a new number. */
+/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
+ * all of the organization at home; $n a new number. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -133,6 +133,23 @@ static const struct row {
     {PROMPT "RenderPrompt",
      "{\"prompt\": {\"project_id\": \"$p\", \"name\": \"secret\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "SetLabel", "{\"prompt_id\": \"$q\", \"label\": \"covert\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "SetLabel", "{\"prompt_id\": \"$q\", \"label\": \"l$n\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPrompt", "{\"id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "GetPrompt", "{\"project_id\": \"$p\", \"name\": \"secret\", \"label\": \"covert\", \"subject\": \"u\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "ListLabels", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "ListLabels", "{\"project_id\": \"$p\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {PROMPT "ListLabels", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "ListLabelHistory", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "ListLabelHistory", "{\"prompt_id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {PROMPT "DeleteLabel", "{\"prompt_id\": \"$q\", \"label\": \"covert\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_NOT_FOUND},
+    {PROMPT "ProtectLabel", "{\"project_id\": \"$p\", \"label\": \"guarded$n\", \"protected\": true}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {PROMPT "ProtectLabel", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
     {PROMPT "CreateTag", "{\"name\": \"tag $n\"}", ANY_KEY, FORGE_OK, FORGE_OK},
     {PROMPT "TagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "ListTags", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
@@ -165,6 +182,7 @@ static const struct refusal {
     {ORGANIZATION "DeleteAiModel", "not its etag", FORGE_ABORTED},
     {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
     {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
+    {PROMPT "DeleteLabel", "never", FORGE_ABORTED},
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
     {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
     {EVALUATION "DeleteDataset", "never", FORGE_ABORTED},
@@ -173,8 +191,8 @@ static const struct refusal {
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
-/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset, and a model
- * provider with a model. */
+/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset, and a
+ * model provider with a model. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
 static char dataset_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
@@ -234,10 +252,25 @@ static char *fill_in(const char *template)
 /* What of home stands in this text and not in the request? NULL: nothing. */
 static const char *leak_in(const char *text, const char *request)
 {
-    const char *const secrets[] = {
-        world.home.organization_id, project_id,           prompt_id,        key_id,    user_id,       "spy@home.example",
-        world.home.project_id,      world.home.prompt_id, world.home.email, "Private", "PLUTONIUM",   "Classified",
-        "Organization home",        "Confidential",       provider_id,      model_id,  "Clandestine", "hidden-model"};
+    const char *const secrets[] = {world.home.organization_id,
+                                   project_id,
+                                   prompt_id,
+                                   key_id,
+                                   user_id,
+                                   "spy@home.example",
+                                   world.home.project_id,
+                                   world.home.prompt_id,
+                                   world.home.email,
+                                   "Private",
+                                   "PLUTONIUM",
+                                   "Classified",
+                                   "covert",
+                                   "Organization home",
+                                   "Confidential",
+                                   provider_id,
+                                   model_id,
+                                   "Clandestine",
+                                   "hidden-model"};
     for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
         if (strstr(text, secrets[i]) && !strstr(request, secrets[i]))
             return secrets[i];
@@ -435,6 +468,26 @@ static void tag_secret(struct forge_channel *admin)
     forge__v1__tag_prompt_response__free_unpacked(tags, NULL);
 }
 
+/* A label of the secret prompt, and a rule for it. */
+static void label_secret(struct forge_channel *admin)
+{
+    Forge__V1__SetLabelRequest set = FORGE__V1__SET_LABEL_REQUEST__INIT;
+    Forge__V1__ProtectLabelRequest protect = FORGE__V1__PROTECT_LABEL_REQUEST__INIT;
+    Forge__V1__Label *label;
+    Forge__V1__LabelProtection *rule;
+    struct forge_error error = {0};
+    set.prompt_id = prompt_id;
+    set.label = protect.label = TEXT("covert");
+    set.target_case = FORGE__V1__SET_LABEL_REQUEST__TARGET_VERSION;
+    set.version = 1;
+    protect.project_id = project_id;
+    protect.protected_ = 1;
+    world_check(&world, "SetLabel", forge_prompt_set_label(admin, NULL, &set, &label, &error), &error);
+    world_check(&world, "ProtectLabel", forge_prompt_protect_label(admin, NULL, &protect, &rule, &error), &error);
+    forge__v1__label__free_unpacked(label, NULL);
+    forge__v1__label_protection__free_unpacked(rule, NULL);
+}
+
 static int open_world(void **state)
 {
     const struct world_options options = {.servers = 2};
@@ -456,6 +509,7 @@ static int open_world(void **state)
     memcpy(in_private.project_id, project_id, sizeof project_id);
     world_create_prompt(&world, admin, &in_private, "secret", "PLUTONIUM {{name}}", prompt_id);
     tag_secret(admin);
+    label_secret(admin);
     new_key(admin, project_id, key_id, token);
     new_user(admin, user_id);
     new_account(admin);
@@ -487,6 +541,10 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM prompts p WHERE organization_id = '%s') || "
         "(SELECT string_agg(v::text, ',' ORDER BY v.prompt_id, v.version) FROM prompt_versions v WHERE organization_id = '%s') || "
         "COALESCE((SELECT string_agg(l::text, ',' ORDER BY l.prompt_id, l.tag_id) FROM prompt_tags l WHERE organization_id = '%s'), '') || "
+        "(SELECT string_agg(l::text, ',' ORDER BY l.prompt_id, l.name) FROM labels l WHERE organization_id = '%s') || "
+        "(SELECT string_agg(t::text, ',' ORDER BY t.prompt_id, t.label, t.version) FROM label_targets t WHERE organization_id = '%s') || "
+        "(SELECT string_agg(g::text, ',' ORDER BY g.id) FROM label_gates g WHERE organization_id = '%s') || "
+        "(SELECT count(*)::text FROM label_history WHERE organization_id = '%s') || "
         "(SELECT count(*)::text FROM executions WHERE organization_id = '%s') || "
         "(SELECT string_agg(d::text, ',' ORDER BY d.id) FROM datasets d WHERE organization_id = '%s') || "
         "(SELECT count(*)::text FROM dataset_items WHERE organization_id = '%s') || "
@@ -498,7 +556,7 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
+        id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */

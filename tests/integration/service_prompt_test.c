@@ -268,12 +268,6 @@ static void test_get_says_what_is_wrong(void **state)
     request.current = 0;
     service_ok(get(alpha.admin, request, &read));
     forge__v1__prompt__free_unpacked(read, NULL);
-    Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    request.selector_case = FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL;
-    request.label = TEXT("production");
-    request.as_of = &time;
-    request.subject = TEXT("user-1");
-    service_violates(get(alpha.admin, request, &read), "label", "this server has no labels", "subject", "is for labels");
     service_fails(get(alpha.admin, by_id(nobody_has), &read), FORGE_NOT_FOUND, "prompt 01890000-0000-7000-8000-000000000000 not found");
     service_fails(get(alpha.admin, by_name(alpha.project_id, "nobody"), &read), FORGE_NOT_FOUND, "prompt \"nobody\" not found");
     service_fails(get(alpha.admin, by_name(nobody_has, "selected"), &read), FORGE_NOT_FOUND, "not found");
@@ -418,11 +412,11 @@ static void test_listing_says_what_is_wrong(void **state)
     request.query = TEXT("words");
     request.tags = &tag;
     request.n_tags = 1;
-    request.label = TEXT("l");
+    request.label = TEXT("current");
     request.model_id = TEXT("m");
     service_violates(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), "project_id", "must be a UUID", "page_size",
                      "negative", "page_token", "", "name_prefix", "at most 255", "query", "does not search", "tags[0]",
-                     "1 to 100 printable", "label", "no labels", "model_id", "must be a UUID");
+                     "1 to 100 printable", "label", "is reserved", "model_id", "must be a UUID");
     request = (Forge__V1__ListPromptsRequest)FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
     request.project_id = TEXT(nobody_has);
     service_fails(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), FORGE_NOT_FOUND,

@@ -5,6 +5,7 @@
 #include "rpc/usage.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
+#include "service/prompt/label.h"
 #include "service/prompt/tag.h"
 #include "service/reply.h"
 #include "service/validate.h"
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIST_TAGS_MAX = 8 };
+enum { LIST_TAGS_MAX = 8, SUBJECT_BYTES_MAX = 255 };
 
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
 {
@@ -105,11 +106,11 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
     return rc;
 }
 
-void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *prompt_id)
+void prompt_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *id)
 {
     struct db_stmt *q = db_stmt(call->db, statement);
     db_bind_uuid(q, &call->principal.organization_id);
-    db_bind_uuid(q, prompt_id);
+    db_bind_uuid(q, id);
     db_queue(q);
 }
 
@@ -128,7 +129,8 @@ static void selector_check(struct rpc_call *call, const char *prefix, const Forg
         out->version = in->version;
         break;
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL:
-        rpc_call_violation(call, path(call, prefix, "label"), "this server has no labels: select current or version");
+        prompt_label_check(call, path(call, prefix, "label"), in->label);
+        out->label = in->label;
         break;
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_CURRENT:
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR__NOT_SET:
@@ -138,8 +140,9 @@ static void selector_check(struct rpc_call *call, const char *prefix, const Forg
     out->is_as_of = in->as_of != NULL && validate_time(call, path(call, prefix, "as_of"), in->as_of, &out->as_of_us);
     if (out->is_as_of && out->as_of_us > call->now_us)
         rpc_call_violation(call, path(call, prefix, "as_of"), "must not be in the future");
-    if (in->subject[0] != '\0')
-        rpc_call_violation(call, path(call, prefix, "subject"), "is for labels, and this server has none");
+    out->subject = in->subject;
+    if (strlen(in->subject) > SUBJECT_BYTES_MAX)
+        rpc_call_violation(call, path(call, prefix, "subject"), "must be at most %d bytes", SUBJECT_BYTES_MAX);
 }
 
 void prompt_selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out)
@@ -157,8 +160,28 @@ void prompt_selection_check(struct rpc_call *call, const char *prefix, const For
     selector_check(call, prefix, in, out);
 }
 
+/* Of a selection by label: everything in one statement, as of a time too. */
+static struct db_stmt *label_statement(struct rpc_call *call, const struct prompt_selection *selection)
+{
+    struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_GET_BY_LABEL);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid(q, selection->by_name ? NULL : &selection->id);
+    db_bind_uuid(q, selection->by_name ? &selection->project_id : NULL);
+    db_bind_text(q, selection->by_name ? selection->name : NULL);
+    db_bind_text(q, selection->label);
+    db_bind_text(q, selection->subject);
+    if (selection->is_as_of)
+        db_bind_time_us(q, selection->as_of_us);
+    else
+        db_bind_null(q);
+    db_bind_uuid(q, auth_principal_bound_project(&call->principal));
+    return q;
+}
+
 static struct db_stmt *selection_statement(struct rpc_call *call, const struct prompt_selection *selection)
 {
+    if (selection->label != NULL)
+        return label_statement(call, selection);
     struct db_stmt *q = db_stmt(call->db, selection->by_name ? SQL_PROMPT_GET_BY_NAME : SQL_PROMPT_GET);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, selection->by_name ? &selection->project_id : &selection->id);
@@ -189,9 +212,12 @@ forge_code prompt_selection_run(struct rpc_call *call, const struct prompt_selec
         forge_uuid_format(&selection->id, id);
         return rpc_call_fail(call, FORGE_NOT_FOUND, "prompt %s not found", id);
     }
+    if (db_row_is_null(&row, "version") && selection->label != NULL)
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "label \"%s\" of this prompt %s", selection->label,
+                             selection->is_as_of ? "did not exist then" : "not found");
     if (db_row_is_null(&row, "version"))
         return rpc_call_fail(call, FORGE_NOT_FOUND, "version %d of this prompt not found", selection->version);
-    rc = selection->is_as_of ? prompt_selection_go_back(call, selection, &row) : FORGE_OK;
+    rc = selection->is_as_of && selection->label == NULL ? prompt_selection_go_back(call, selection, &row) : FORGE_OK;
     if (rc == FORGE_OK)
         *out_row = row;
     return rc;
@@ -212,7 +238,12 @@ forge_code prompt_answer(struct rpc_call *call, const Forge__V1__GetPromptReques
         return rpc_call_invalid(call);
     struct db_row row;
     forge_code rc = prompt_selection_run(call, &selection, &row);
-    return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
+    if (rc == FORGE_OK)
+        rc = prompt_from_row(call, &row, out);
+    if (rc != FORGE_OK || selection.label == NULL)
+        return rc;
+    out->label = in->label;
+    return prompt_label_targets(call, &row, "targets", &out->n_label_targets, &out->label_targets);
 }
 
 forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
@@ -230,7 +261,7 @@ static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromp
         rpc_call_violation(call, "query", "this server does not search words");
     prompt_tags_check(call, in->n_tags, in->tags, LIST_TAGS_MAX);
     if (in->label[0] != '\0')
-        rpc_call_violation(call, "label", "this server has no labels");
+        prompt_label_check(call, "label", in->label);
     if (in->model_id[0] != '\0')
         validate_uuid(call, "model_id", in->model_id, model_id);
 }
@@ -253,6 +284,7 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     else
         db_bind_null(q);
     db_bind_uuid(q, in->model_id[0] != '\0' ? model_id : NULL);
+    db_bind_text(q, in->label[0] != '\0' ? in->label : NULL);
     return q;
 }
 
@@ -277,7 +309,8 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     struct forge_uuid project_id, model_id;
     struct rpc_page page;
     /* The view is part of the filter: a page cut by content goes on with content. */
-    const char *filter = forge_arena_printf(call->arena, "%s|%d|%s|%s", in->project_id, (int)in->view, in->model_id, in->name_prefix);
+    const char *filter =
+        forge_arena_printf(call->arena, "%s|%d|%s|%s|%s", in->project_id, (int)in->view, in->model_id, in->label, in->name_prefix);
     for (size_t i = 0; filter != NULL && i < in->n_tags && i < LIST_TAGS_MAX; i++) /* names hold no line breaks */
         filter = forge_arena_printf(call->arena, "%s\n%s", filter, in->tags[i]);
     size_t filter_size = filter != NULL ? strlen(filter) : 0;
@@ -417,6 +450,8 @@ forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptReq
     out->version = db_row_int32(&row, "version");
     out->model_id = content.model_id;
     out->model_name = content.model_name;
+    if (selection.label != NULL)
+        out->label = in->prompt->label;
     out->parameters = content.parameters;
     out->content_hash = content.content_hash;
     prompt_count_read(call, db_row_uuid_text(&row, "project_id"));

@@ -69,9 +69,9 @@ WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
--- $9: only prompts with all these tags, each name once; $10: only prompts whose current version is for this model. They are found by their
--- tags, else by the model, and not by looking at every prompt; of the three searches only the one that is asked for runs, whatever plan is
--- kept.
+-- $9: only prompts with all these tags, each name once; $10: only prompts whose current version is for this model; $11: only prompts with this
+-- label. They are found by the label, else their tags, else the model, and not by looking at every prompt; of the four searches only the one
+-- that is asked for runs, whatever plan is kept.
 -- name: prompt_list :many
 SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
        page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
@@ -93,7 +93,7 @@ LEFT JOIN LATERAL (
         (SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
          FROM prompts
          WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5 AND $9::text[] IS NULL
-           AND $10::uuid IS NULL
+           AND $10::uuid IS NULL AND $11::text IS NULL
          ORDER BY name
          LIMIT $6)
         UNION ALL
@@ -104,7 +104,7 @@ LEFT JOIN LATERAL (
                GROUP BY l.prompt_id
                HAVING count(*) = cardinality($9)) tagged
          JOIN prompts q ON q.organization_id = $1 AND q.id = tagged.prompt_id
-         WHERE q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5 AND $9 IS NOT NULL
+         WHERE q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5 AND $9 IS NOT NULL AND $11 IS NULL
            AND ($10 IS NULL OR EXISTS (SELECT FROM prompt_versions w
                                        WHERE w.organization_id = $1 AND w.prompt_id = q.id AND w.version = q.current_version
                                          AND w.model_id = $10))
@@ -115,7 +115,21 @@ LEFT JOIN LATERAL (
          FROM prompt_versions w
          JOIN prompts q ON q.organization_id = $1 AND q.id = w.prompt_id AND q.current_version = w.version
          WHERE w.organization_id = $1 AND w.model_id = $10 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
-           AND $9 IS NULL AND $10 IS NOT NULL
+           AND $9 IS NULL AND $10 IS NOT NULL AND $11 IS NULL
+         ORDER BY q.name
+         LIMIT $6)
+        UNION ALL
+        (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
+         FROM labels l JOIN prompts q ON q.organization_id = $1 AND q.id = l.prompt_id
+         WHERE l.organization_id = $1 AND l.name = $11 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
+           AND $11 IS NOT NULL
+           AND ($10 IS NULL OR EXISTS (SELECT FROM prompt_versions w
+                                       WHERE w.organization_id = $1 AND w.prompt_id = q.id AND w.version = q.current_version
+                                         AND w.model_id = $10))
+           AND ($9 IS NULL
+                OR cardinality($9) = (SELECT count(*)
+                                      FROM prompt_tags g JOIN tags t ON t.organization_id = $1 AND t.id = g.tag_id
+                                      WHERE g.organization_id = $1 AND g.prompt_id = q.id AND t.name = ANY ($9)))
          ORDER BY q.name
          LIMIT $6)
     ) p
@@ -176,7 +190,9 @@ SELECT p.id AS prompt_id, p.project_id, p.current_version AS previous_version,
        COALESCE((SELECT moved.current_version FROM moved), p.current_version) AS current_version,
        v.existing, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters,
        v.content_hash, v.model_id, m.name AS model_name, v.message AS version_message, v.author AS version_author,
-       v.created_at AS version_created_at, NOT v.existing AND COALESCE(m.deprecated, false) AS is_deprecated
+       v.created_at AS version_created_at, NOT v.existing AND COALESCE(m.deprecated, false) AS is_deprecated,
+       ARRAY(SELECT label FROM label_targets
+             WHERE organization_id = $1 AND prompt_id = $2 AND version = v.version ORDER BY label) AS labels
 FROM p
 CROSS JOIN v
 LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
@@ -185,7 +201,9 @@ LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
 -- name: prompt_list_versions :many
 SELECT p.id AS prompt_id, p.current_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables,
        page.parameters, page.content_hash, page.model_id, page.model_name, page.version_message, page.version_author,
-       page.version_created_at, page.found
+       page.version_created_at, page.found,
+       ARRAY(SELECT label FROM label_targets
+             WHERE organization_id = $1 AND prompt_id = $2 AND version = page.version ORDER BY label) AS labels
 FROM prompts p
 LEFT JOIN LATERAL (
     SELECT v.version, v.messages IS NOT NULL AS is_chat,
@@ -212,7 +230,9 @@ ORDER BY page.version DESC;
 SELECT p.id AS prompt_id, p.current_version, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt,
        v.variables, v.parameters, v.content_hash, v.model_id,
        (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
-       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at
+       v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
+       ARRAY(SELECT label FROM label_targets
+             WHERE organization_id = $1 AND prompt_id = $2 AND version = v.version ORDER BY label) AS labels
 FROM prompts p
 LEFT JOIN LATERAL (
     SELECT version, content, messages, system_prompt, variables, parameters, content_hash, model_id, message, author, created_at

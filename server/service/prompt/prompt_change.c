@@ -79,6 +79,7 @@ forge_code prompt_delete(struct rpc_call *call, const Forge__V1__DeletePromptReq
     validate_etag(call, "etag", in->etag);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
+    prompt_queue_by_id(call, SQL_LABEL_LOCK_RULES, &id);
     prompt_queue_by_id(call, SQL_PROMPT_LOCK_WHOLE, &id);
     prompt_queue_by_id(call, SQL_PROMPT_LOCK_VERSIONS, &id);
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_DELETE);

@@ -33,6 +33,7 @@ static forge_code version_from_row(struct rpc_call *call, const struct db_row *r
     out->author_id = db_row_uuid_text(row, "version_author");
     out->create_time = reply_time(call, row, "version_created_at");
     out->current = out->version == db_row_int32(row, "current_version");
+    out->labels = db_row_text_array(row, "labels", &out->n_labels);
     return FORGE_OK;
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32, MICRO_DIGITS = 6, DOLLAR_DIGITS_MAX = 12 };
+enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32, MICRO_DIGITS = 6, DOLLAR_DIGITS_MAX = 12, ARGUMENTS_MAX = 3 };
 
 /* Fields of requests that are wiped once they are sent. */
 static const char *const secret_fields[] = {"admin_password", "credential", "password"};
@@ -138,6 +138,35 @@ static int take_id(struct cli *cli, enum cli_take take, const char *text, json_t
     return code == CLI_OK ? take_text(id, out) : code;
 }
 
+/* "7=90" as a target. */
+static int take_target(const char *text, json_t *targets)
+{
+    char *end;
+    errno = 0;
+    long version = strtol(text, &end, 10), weight = *end == '=' ? strtol(end + 1, &end, 10) : 0;
+    if (*end || errno || version < 1 || version > INT32_MAX || weight < 1 || weight > INT32_MAX)
+        return cli_fail(CLI_USAGE, "a share is version=weight, two numbers from 1, not \"%s\"", text);
+    json_t *target = json_pack("{s:I,s:I}", "version", (json_int_t)version, "weight", (json_int_t)weight);
+    return json_array_append_new(targets, target) == 0 ? CLI_OK : cli_fail(CLI_FAILED, "no memory for the request");
+}
+
+/* The argument of this text and all behind it. */
+static int take_split(struct cli *cli, const char *text, json_t **out)
+{
+    json_t *targets = json_array();
+    int code = CLI_OK;
+    size_t first = 0;
+    while (cli->positionals[first] != text)
+        first++;
+    for (size_t i = first; i < cli->positional_count && code == CLI_OK; i++)
+        code = take_target(cli->positionals[i], targets);
+    if (code != CLI_OK)
+        json_decref(targets);
+    else
+        *out = json_pack("{s:o}", "targets", targets);
+    return code;
+}
+
 /* option: NULL for an argument. */
 static int take_value(struct cli *cli, enum cli_take take, const char *what, const char *field, const char *text,
                       const struct cli_option *option, json_t **out)
@@ -164,6 +193,8 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_enum(cli, what, field, text, out);
     case CLI_TAKE_DAYS:
         return take_days(what, text, out);
+    case CLI_TAKE_SPLIT:
+        return take_split(cli, text, out);
     case CLI_TAKE_PASSWORD:
         return take_password(cli, out);
     case CLI_TAKE_SECRET:
@@ -227,7 +258,7 @@ static int set_arguments(struct cli *cli, json_t *request)
 {
     const struct cli_action *action = cli->command->action;
     int code = CLI_OK;
-    for (size_t i = 0; i < cli->positional_count && i < 2 && action->argument_fields[i] && code == CLI_OK; i++) {
+    for (size_t i = 0; i < cli->positional_count && i < ARGUMENTS_MAX && action->argument_fields[i] && code == CLI_OK; i++) {
         const char *text = cli->positionals[i], *field = action->argument_fields[i];
         enum cli_take take = action->argument_takes[i];
         json_t *value = NULL;
@@ -250,7 +281,7 @@ static int set_rest(struct cli *cli, json_t *request, const char *mask)
         json_object_set_new(request, "update_mask", json_string(mask));
     if (action->fixed_true)
         json_object_set_new(request, action->fixed_true, json_true());
-    if (action->needs_project) {
+    if (action->needs_project && !(action->project_unless && json_object_get(request, action->project_unless))) {
         code = resolve_project_id(cli, &project_id);
         if (code == CLI_OK)
             json_object_set_new(request, "project_id", json_string(project_id));
@@ -267,7 +298,7 @@ static int set_rest(struct cli *cli, json_t *request, const char *mask)
 static int confirm(struct cli *cli, json_t *request)
 {
     const struct cli_action *action = cli->command->action;
-    const char *what = cli->positional_count ? cli->positionals[0] : "";
+    const char *what = cli->positional_count ? cli->positionals[cli->positional_count - 1] : "";
     if (!action->deletes || (action->confirm ? json_object_get(request, action->confirm) != NULL : cli_option(cli, "yes") != NULL))
         return CLI_OK;
     const char *question = action->confirm
@@ -331,7 +362,7 @@ static int request_make(struct cli *cli, ProtobufCMessage **out)
 static int reply_print(struct cli *cli, const ProtobufCMessage *reply)
 {
     const struct cli_action *action = cli->command->action;
-    const char *argument = cli->positional_count ? cli->positionals[0] : action->deletes;
+    const char *argument = cli->positional_count ? cli->positionals[cli->positional_count - 1] : action->deletes;
     if (!action->columns) { /* a deletion: there is nothing to show but that it is done */
         if (cli->format == CLI_FORMAT_JSON || cli->format == CLI_FORMAT_YAML)
             return output_message(cli, reply);

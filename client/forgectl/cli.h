@@ -16,7 +16,7 @@ enum {
     CLI_FAILED = 1,  /* something on this machine: a file, the terminal, the context */
     CLI_USAGE = 2,   /* the command line */
     CLI_STATUS = 64, /* + code of the server's answer */
-    CLI_POSITIONALS_MAX = 8,
+    CLI_POSITIONALS_MAX = 18,
     CLI_OPTIONS_MAX = 256, /* given on one command line */
     CLI_DATA_MAX = 4 << 20 /* bytes of a file or of standard input */
 };
@@ -36,6 +36,7 @@ enum cli_take {
     CLI_TAKE_SWITCH,   /* true or false */
     CLI_TAKE_ENUM,     /* a value of the field's enum without its prefix, in lower case */
     CLI_TAKE_DAYS,     /* so many days from now, as a time */
+    CLI_TAKE_SPLIT,    /* this argument and all behind it: version=weight each */
     CLI_TAKE_PASSWORD, /* a flag: read from standard input, or asked for */
     CLI_TAKE_SECRET,   /* the content of a file, "-" = standard input, without a line break at its end */
     CLI_TAKE_PRICE,    /* dollars for a million tokens, added to a list of UsagePrice; the option is called <kind of tokens>-price */
@@ -64,10 +65,11 @@ struct cli_option {
 /* A command that is one call: the request is made from arguments and options, the reply is printed. */
 struct cli_action {
     int method;                     /* FORGE_METHOD_... */
-    const char *argument_fields[2]; /* what the arguments fill */
-    enum cli_take argument_takes[2];
+    const char *argument_fields[3]; /* what the arguments fill */
+    enum cli_take argument_takes[3];
     const char *fixed_true;              /* field that is always true; NULL = none */
     bool needs_project;                  /* project_id is --project or the context's */
+    const char *project_unless;          /* ... except where this field is given; NULL = always */
     bool is_update;                      /* the options given are the update_mask */
     bool needs_operator;                 /* FORGE_OPERATOR_TOKEN or --token */
     const char *password;                /* field of a password that is always asked for; NULL = none */
@@ -95,7 +97,7 @@ struct cli_command {
 extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
-extern const struct cli_command tree_project[], tree_prompt[], tree_tag[], tree_execution[], tree_dataset[];
+extern const struct cli_command tree_project[], tree_prompt[], tree_label[], tree_tag[], tree_execution[], tree_dataset[];
 extern const struct cli_command tree_provider[], tree_model[];
 extern const struct cli_option cli_global_options[];
 

@@ -74,6 +74,13 @@ static const char *printable(struct cli *cli, const char *text)
     return copy;
 }
 
+/* A share of a label as `label split` takes it; of a label with one version the weight says nothing. */
+static const char *target_text(struct cli *cli, const Forge__V1__LabelTarget *target, size_t count)
+{
+    return count == 1 ? forge_arena_printf(&cli->arena, "%d", (int)target->version)
+                      : forge_arena_printf(&cli->arena, "%d=%d", (int)target->version, (int)target->weight);
+}
+
 static const char *value_text(struct cli *cli, const ProtobufCFieldDescriptor *field, const void *at)
 {
     switch (field->type) {
@@ -154,9 +161,13 @@ const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, 
         return value_text(cli, field, base + field->offset);
     size_t count = *(const size_t *)(base + field->quantifier_offset);
     const char *elements = *(const char *const *)(base + field->offset), *text = "";
-    for (size_t i = 0; i < count && text; i++)
+    for (size_t i = 0; i < count && text; i++) {
+        const char *element = elements + i * output_element_size(field);
+        bool is_target = field->type == PROTOBUF_C_TYPE_MESSAGE && field->descriptor == &forge__v1__label_target__descriptor;
         text = forge_arena_printf(&cli->arena, "%s%s%s", text, i ? ", " : "",
-                                  value_text(cli, field, elements + i * output_element_size(field)));
+                                  is_target ? target_text(cli, *(const Forge__V1__LabelTarget *const *)element, count)
+                                            : value_text(cli, field, element));
+    }
     return text ? text : "";
 }
 

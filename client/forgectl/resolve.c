@@ -168,6 +168,22 @@ int resolve_model_id(struct cli *cli, const char *id_or_name, char **out_id)
     return code;
 }
 
+/* --as-of, read as the API reads times in JSON. */
+static int take_as_of(struct cli *cli, Forge__V1__GetPromptRequest *request)
+{
+    const char *text = cli_option(cli, "as-of");
+    ProtobufCMessage *read;
+    struct forge_error error = {0};
+    if (!text)
+        return CLI_OK;
+    bool plain = strspn(text, "0123456789-:.+TZtz") == strlen(text);
+    char *json = plain ? forge_arena_printf(&cli->arena, "{\"as_of\":\"%s\"}", text) : NULL;
+    if (!json || forge_json_to_message(json, strlen(json), request->base.descriptor, &cli->arena, &read, &error) != FORGE_OK)
+        return cli_fail(CLI_USAGE, "--as-of must be a time such as 2026-11-28T12:00:00Z, not \"%s\"", text);
+    request->as_of = ((const Forge__V1__GetPromptRequest *)read)->as_of;
+    return CLI_OK;
+}
+
 static int take_selector(struct cli *cli, Forge__V1__GetPromptRequest *request)
 {
     const char *label = cli_option(cli, "label"), *subject = cli_option(cli, "subject");
@@ -186,7 +202,7 @@ static int take_selector(struct cli *cli, Forge__V1__GetPromptRequest *request)
     }
     if (subject)
         request->subject = forge_arena_strdup(&cli->arena, subject);
-    return CLI_OK;
+    return take_as_of(cli, request);
 }
 
 int resolve_prompt(struct cli *cli, const char *id_or_name, Forge__V1__GetPromptRequest *request)

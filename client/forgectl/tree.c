@@ -140,6 +140,7 @@ static const struct cli_command root_commands[] = {
     {.name = "whoami", .summary = "Show whose credential is used and what it may do", .examples = whoami_examples, .run = command_whoami},
     {.name = "context", .summary = "Servers and credentials kept on this machine", .commands = context_commands},
     {.name = "prompt", .summary = "Prompts and their versions", .commands = tree_prompt},
+    {.name = "label", .summary = "Labels that point at versions of prompts", .commands = tree_label},
     {.name = "tag", .summary = "Tags of prompts", .commands = tree_tag},
     {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
     {.name = "dataset", .summary = "Cases that prompts are evaluated on", .commands = tree_dataset},

@@ -22,6 +22,7 @@
 #define SELECTOR_OPTIONS                                                                                                                   \
     {.name = "version", .value = "N", .help = "this version instead of the current one"},                                                  \
         {.name = "label", .value = "NAME", .help = "the version this label points at"},                                                    \
+        {.name = "as-of", .value = "TIME", .help = "as it was at this time, such as 2026-11-28T12:00:00Z"},                                \
     {                                                                                                                                      \
         .name = "subject", .value = "TEXT", .help = "whom a label with several versions is resolved for, e.g. a user"                      \
     }

@@ -44,6 +44,7 @@ static const struct cli_option prompt_list_options[] = {
      .help = "only prompts whose current version is for this model",
      .field = "model_id",
      .take = CLI_TAKE_MODEL},
+    {.name = "label", .value = "NAME", .help = "only prompts that have this label", .field = "label"},
     PAGE_OPTIONS,
     PROJECT_OPTION,
     {.name = NULL}};
@@ -228,7 +229,7 @@ const struct cli_command tree_prompt[] = {
      .run = command_action,
      .action = &prompt_update},
     {.name = "delete",
-     .summary = "Delete a prompt with its versions, tags and executions",
+     .summary = "Delete a prompt with its versions, labels and executions",
      .arguments = "<id or name>",
      .arguments_min = 1,
      .arguments_max = 1,

@@ -196,6 +196,90 @@ static void test_prompts_change(void **state)
     expect_output(69, "", NULL, "forgectl prompt get moving");
 }
 
+/* ---- label ---- */
+
+static void test_labels_move(void **state)
+{
+    expect_output(0, NULL, "", "forgectl prompt create labelled --content one");
+    expect_output(0, NULL, "",
+                  "forgectl prompt add-version labelled --content two && forgectl prompt add-version labelled --content three");
+    expect_output(0,
+                  "Name       live\n"
+                  "Prompt     <id>\n"
+                  "Points at  1\n"
+                  "Protected  no\n"
+                  "Created    <time>\n"
+                  "Moved by   <id>\n"
+                  "Etag       1\n",
+                  "", "forgectl label set labelled live 1 --expected 0");
+    expect_output(74, "", NULL, "forgectl label set labelled live 2 --expected 0");
+    expect_output(0, "Points at  2\nEtag       2\n", "",
+                  "forgectl label set labelled live 2 --expected 1 --etag 1 -m better | grep -e Points -e Etag");
+    expect_output(0, "Points at  2=10, 3=90\n", "", "forgectl label split labelled live 3=90 2=10 | grep Points");
+    expect_output(0, "live\n", "", "forgectl label split labelled live 3=90 2=10 -o name");
+    expect_output(2, "", "forgectl: a share is version=weight, two numbers from 1, not \"3\"\n",
+                  "forgectl label split labelled live 2=1 3");
+    expect_output(2, "", "forgectl: version must be a whole number, not \"x\"\n", "forgectl label set labelled live x");
+    expect_output(69, "", NULL, "forgectl label set labelled live 4");
+    expect_output(67, "",
+                  "forgectl: INVALID_ARGUMENT: label: must be 1 to 64 of a-z, 0-9, _, . and -, not only digits\n"
+                  "  label: must be 1 to 64 of a-z, 0-9, _, . and -, not only digits\n",
+                  "forgectl label set labelled Live 1");
+    expect_output(0, "--- content\ntwo\n--- content\ntwo\n", "",
+                  "forgectl label set labelled two 2 -o name >/dev/null; for user in a b; do forgectl prompt get labelled --label two "
+                  "--subject $user | tail -2; done");
+    expect_output(0, "2\n", "", "forgectl label rollback labelled live -m undo | sed -n 's/Points at  //p'");
+    expect_output(0, "2=10, 3=90\n", "", "forgectl label rollback labelled live | sed -n 's/Points at  //p'");
+    expect_output(0,
+                  "LABEL  POINTS AT   PROTECTED  MOVED                 PROMPT\n"
+                  "live   2=10, 3=90  no         <time>  <id>\n"
+                  "two    2           no                               <id>\n",
+                  "", "forgectl label list labelled");
+    expect_output(0,
+                  "LABEL  FROM        TO          WHEN                  WHO                                   MESSAGE\n"
+                  "live   2           2=10, 3=90  <time>  <id>  \n"
+                  "live   2=10, 3=90  2           <time>  <id>  undo\n"
+                  "live   2           2=10, 3=90  <time>  <id>  \n"
+                  "live   1           2           <time>  <id>  better\n"
+                  "live               1           <time>  <id>  \n",
+                  "", "forgectl label history labelled live");
+    expect_output(0, "live\nlive\ntwo\n", NULL, "forgectl label history labelled --page-size 3 -o name");
+    expect_output(0, "current\n", "", "forgectl label history labelled current -o name");
+    expect_output(0, "labelled\n", "", "forgectl prompt list --label two -o name");
+}
+
+/* On from the labels of the test before. */
+static void test_labels_are_protected_and_deleted(void **state)
+{
+    expect_output(0,
+                  "Label       live\n"
+                  "Project     <id>\n"
+                  "Protected   yes\n"
+                  "Changed     <time>\n"
+                  "Changed by  <id>\n"
+                  "Etag        <id>.1\n",
+                  "", "forgectl label protect live");
+    expect_output(0, "Prompt      <id>\n", "", "forgectl label protect two --prompt labelled | grep Prompt");
+    expect_output(0,
+                  "LABEL  POINTS AT   PROTECTED  MOVED                 PROMPT\n"
+                  "live   2=10, 3=90  yes        <time>  <id>\n"
+                  "two    2           yes                              <id>\n"
+                  "\n"
+                  "live is protected for all prompts\n"
+                  "two is protected for prompt <id>\n",
+                  "", "forgectl label list");
+    expect_output(0, "live\n", "", "forgectl label list --label live -o name");
+    expect_output(0, "Protected  no\n", "", "forgectl label unprotect live | grep Protected");
+    expect_output(2, "", "forgectl: --yes is needed where nobody can be asked\n", "forgectl label delete labelled live </dev/null");
+    expect_output(0, "Deleted live\n", "", "forgectl label delete labelled live --yes");
+    expect_output(69, "", NULL, "forgectl prompt get labelled --label live");
+    expect_output(0, "2=10, 3=90\n", "", "forgectl label rollback labelled live | sed -n 's/Points at  //p'"); /* takes it back */
+    expect_output(69, "", NULL, "forgectl prompt get labelled --label live --as-of 2020-01-01T00:00:00Z");
+    expect_output(2, "", "forgectl: --as-of must be a time such as <time>, not \"yesterday\"\n",
+                  "forgectl prompt get labelled --as-of yesterday");
+    expect_output(0, NULL, "", "forgectl prompt delete labelled --yes");
+}
+
 /* ---- tag, execution ---- */
 
 static void test_tags_and_executions(void **state)
@@ -502,6 +586,8 @@ int main(void)
         cmocka_unit_test(test_key_lists),
         cmocka_unit_test(test_projects_change),
         cmocka_unit_test(test_prompts_change),
+        cmocka_unit_test(test_labels_move),
+        cmocka_unit_test(test_labels_are_protected_and_deleted),
         cmocka_unit_test(test_tags_and_executions),
         cmocka_unit_test(test_a_watch_prints_changes),
         cmocka_unit_test(test_service_accounts),

@@ -13,12 +13,19 @@ struct value {
     uint64_t last_seen_begin;          /* greatest begin of a call that saw it: it was replaced after */
 };
 
+/* A register that moves from version to version by compare and set: the current version, or the label. By version. */
+struct pointer {
+    const struct history_call **movers; /* who moved it to a version */
+    int32_t *successors;                /* where it went from this version; 0 = nowhere */
+    struct value *values;
+};
+
 /* One prompt, by version. */
 struct prompt {
     int32_t highest;
-    const struct history_call **makers, **movers; /* who made a version, who made it current */
-    int32_t *successors;                          /* what was made current where this one was; 0 = nothing */
-    struct value *numbers, *currents;             /* as latest, as current */
+    const struct history_call **makers; /* who made a version */
+    struct value *numbers;              /* as latest */
+    struct pointer current, label;
 };
 
 static void *room(size_t size)
@@ -29,23 +36,35 @@ static void *room(size_t size)
     return memory;
 }
 
+static void pointer_init(struct pointer *pointer)
+{
+    pointer->movers = room(sizeof *pointer->movers);
+    pointer->successors = room(sizeof *pointer->successors);
+    pointer->values = room(sizeof *pointer->values);
+}
+
+static void pointer_done(struct pointer *pointer)
+{
+    free(pointer->movers);
+    free(pointer->successors);
+    free(pointer->values);
+}
+
 static void prompt_init(struct prompt *prompt)
 {
     prompt->highest = 1;
     prompt->makers = room(sizeof *prompt->makers);
-    prompt->movers = room(sizeof *prompt->movers);
-    prompt->successors = room(sizeof *prompt->successors);
     prompt->numbers = room(sizeof *prompt->numbers);
-    prompt->currents = room(sizeof *prompt->currents);
+    pointer_init(&prompt->current);
+    pointer_init(&prompt->label);
 }
 
 static void prompt_done(struct prompt *prompt)
 {
     free(prompt->makers);
-    free(prompt->movers);
-    free(prompt->successors);
     free(prompt->numbers);
-    free(prompt->currents);
+    pointer_done(&prompt->current);
+    pointer_done(&prompt->label);
 }
 
 static bool makes(const struct history_call *call)
@@ -53,9 +72,20 @@ static bool makes(const struct history_call *call)
     return call->kind == HISTORY_CREATE || call->kind == HISTORY_BOTH;
 }
 
-static bool moves(const struct history_call *call)
+/* The pointer that this call moved; NULL: none. */
+static struct pointer *moved_pointer(struct prompt *prompt, const struct history_call *call)
 {
-    return call->kind == HISTORY_MOVE || call->kind == HISTORY_BOTH;
+    if (call->kind == HISTORY_LABEL)
+        return &prompt->label;
+    return call->kind == HISTORY_MOVE || call->kind == HISTORY_BOTH ? &prompt->current : NULL;
+}
+
+/* The pointer that was not where this call expected it; NULL: the call was not refused. */
+static const struct pointer *refused_pointer(const struct prompt *prompt, const struct history_call *call)
+{
+    if (call->kind == HISTORY_LABEL_REFUSED)
+        return &prompt->label;
+    return call->kind == HISTORY_REFUSED ? &prompt->current : NULL;
 }
 
 static void see(struct value *value, const struct history_call *call)
@@ -75,14 +105,17 @@ static void prompt_enter(struct prompt *prompt, const struct history_call *call,
         if (call->version > prompt->highest)
             prompt->highest = call->version;
     }
-    if (moves(call)) {
-        out->lost += prompt->movers[call->version] != NULL || prompt->successors[call->expected] != 0;
-        prompt->movers[call->version] = prompt->currents[call->version].writer = call;
-        prompt->successors[call->expected] = call->version;
+    struct pointer *pointer = moved_pointer(prompt, call);
+    if (pointer) {
+        out->lost += pointer->movers[call->version] != NULL || pointer->successors[call->expected] != 0;
+        pointer->movers[call->version] = pointer->values[call->version].writer = call;
+        pointer->successors[call->expected] = call->version;
     }
     if (call->kind == HISTORY_READ) {
         see(&prompt->numbers[call->latest], call);
-        see(&prompt->currents[call->current], call);
+        see(&prompt->current.values[call->current], call);
+        if (call->label > 0)
+            see(&prompt->label.values[call->label], call);
     }
 }
 
@@ -111,34 +144,34 @@ static void numbers_check(const struct prompt *prompt, struct history_verdict *o
 }
 
 /* Follows the moves from version 1; returns where they end. */
-static int32_t moves_check(const struct prompt *prompt, struct history_verdict *out)
+static int32_t moves_check(const struct pointer *pointer, int32_t highest, struct history_verdict *out)
 {
     uint64_t at = 0;
     long moved = 0, chained = 0;
     int32_t current = 1;
-    for (int32_t version = 1; version <= prompt->highest; version++) {
-        moved += prompt->movers[version] != NULL;
-        out->stale += version > 1 && !prompt->movers[version] && prompt->currents[version].first_seen_end != 0;
+    for (int32_t version = 1; version <= highest; version++) {
+        moved += pointer->movers[version] != NULL;
+        out->stale += version > 1 && !pointer->movers[version] && pointer->values[version].first_seen_end != 0;
     }
-    for (int32_t next; (next = prompt->successors[current]) != 0 && chained <= moved; current = next, chained++)
-        at = moment(&prompt->currents[next], &prompt->currents[current], at, out);
+    for (int32_t next; (next = pointer->successors[current]) != 0 && chained <= moved; current = next, chained++)
+        at = moment(&pointer->values[next], &pointer->values[current], at, out);
     out->lost += labs(moved - chained);
     return current;
 }
 
-/* Was expected current from before the call began until after it ended? */
-static bool is_unfounded(const struct prompt *prompt, const struct history_call *call)
+/* Did it point at what was expected from before the call began until after it ended? */
+static bool is_unfounded(const struct pointer *pointer, const struct history_call *call)
 {
-    const struct history_call *mover = prompt->movers[call->expected];
-    int32_t next = prompt->successors[call->expected];
+    const struct history_call *mover = pointer->movers[call->expected];
+    int32_t next = pointer->successors[call->expected];
     bool came_before = mover ? mover->end_ns < call->begin_ns : call->expected == 1;
-    return came_before && (next == 0 || prompt->movers[next]->begin_ns > call->end_ns);
+    return came_before && (next == 0 || pointer->movers[next]->begin_ns > call->end_ns);
 }
 
 /* A number that no version of such a history can have. */
 static bool is_wild(const struct history_call *call)
 {
-    const int32_t numbers[] = {call->version, call->expected, call->current, call->latest};
+    const int32_t numbers[] = {call->version, call->expected, call->current, call->latest, call->label};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (numbers[i] < 0 || numbers[i] >= VERSIONS_MAX)
             return true;
@@ -156,10 +189,13 @@ static void prompt_check(const struct history_call *calls, size_t count, unsigne
             prompt_enter(&prompt, &calls[i], out);
     numbers_check(&prompt, out);
     out->highest[number] = prompt.highest;
-    out->current[number] = moves_check(&prompt, out);
-    for (size_t i = 0; i < count; i++)
-        if (calls[i].prompt == number && calls[i].kind == HISTORY_REFUSED && !is_wild(&calls[i]))
-            out->unfounded += is_unfounded(&prompt, &calls[i]);
+    out->current[number] = moves_check(&prompt.current, prompt.highest, out);
+    out->label[number] = moves_check(&prompt.label, prompt.highest, out);
+    for (size_t i = 0; i < count; i++) {
+        const struct pointer *pointer = calls[i].prompt == number ? refused_pointer(&prompt, &calls[i]) : NULL;
+        if (pointer && !is_wild(&calls[i]))
+            out->unfounded += is_unfounded(pointer, &calls[i]);
+    }
     prompt_done(&prompt);
 }
 

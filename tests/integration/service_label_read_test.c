@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "forge/split.h"
 #include "service_fixture.h"
 #include "wire/split.h"
 
@@ -241,9 +242,11 @@ static void test_a_split_is_the_same_at_both_ends(void **state)
     }
     assert_true(abs(seen[1] - SUBJECTS * 70 / 100) < SUBJECTS * 3 / 100);
     assert_int_equal(seen[1] + seen[3], SUBJECTS);
-    Forge__V1__Prompt *prompt; /* no subject is a subject too */
+    Forge__V1__Prompt *prompt; /* no subject is a subject too, and one reply tells the versions of all */
     service_ok(get(alpha.admin, by_label(id, "canary", ""), &prompt));
     assert_int_equal(prompt->version, forge_split_version(forge_split_number(id, "canary", ""), targets, 2));
+    assert_int_equal(forge_prompt_version_for(prompt, NULL), prompt->version);
+    assert_int_equal(forge_prompt_version_for(prompt, subject), forge_split_version(forge_split_number(id, "canary", subject), targets, 2));
     assert_int_equal(prompt->label_targets[0]->version, 1);
     assert_int_equal(prompt->label_targets[0]->weight, 70);
     assert_int_equal(prompt->label_targets[1]->version, 3);

@@ -72,8 +72,9 @@ bool world_is_at_rest(const struct world *world, unsigned server, unsigned timeo
 
 static char *ask(const struct world *world, const char *format, va_list arguments)
 {
-    char sql[2048], *value = NULL;
-    vsnprintf(sql, sizeof sql, format, arguments);
+    char *sql, *value = NULL;
+    if (vasprintf(&sql, format, arguments) < 0)
+        world_fail(world, "no memory for a statement");
     PGconn *conn = PQconnectdb(world->superuser_url);
     PGresult *result = PQexec(conn, sql);
     ExecStatusType status = PQresultStatus(result);
@@ -83,6 +84,7 @@ static char *ask(const struct world *world, const char *format, va_list argument
         value = strdup(PQgetvalue(result, 0, 0));
     PQclear(result);
     PQfinish(conn);
+    free(sql);
     return value ? value : strdup("");
 }
 

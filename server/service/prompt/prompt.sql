@@ -71,7 +71,7 @@ WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
 -- $9: only prompts with all these tags, each name once; $10: only prompts whose current version is for this model; $11: only prompts with this
 -- label. They are found by the label, else their tags, else the model, and not by looking at every prompt; of the four searches only the one
--- that is asked for runs, whatever plan is kept.
+-- that is asked for runs, whatever plan is kept. The LIMIT of the search by model keeps it from reading every prompt to join them.
 -- name: prompt_list :many
 SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
        page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
@@ -113,9 +113,14 @@ LEFT JOIN LATERAL (
         UNION ALL
         (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
          FROM prompt_versions w
-         JOIN prompts q ON q.organization_id = $1 AND q.id = w.prompt_id AND q.current_version = w.version
-         WHERE w.organization_id = $1 AND w.model_id = $10 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
-           AND $9 IS NULL AND $10 IS NOT NULL AND $11 IS NULL
+         CROSS JOIN LATERAL (
+             SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
+             FROM prompts
+             WHERE organization_id = $1 AND id = w.prompt_id AND current_version = w.version AND project_id = $2
+               AND name >= $3 AND name < $4 AND name > $5
+             LIMIT 1
+         ) q
+         WHERE w.organization_id = $1 AND w.model_id = $10 AND $9 IS NULL AND $10 IS NOT NULL AND $11 IS NULL
          ORDER BY q.name
          LIMIT $6)
         UNION ALL

@@ -18,8 +18,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 OPENSSL, EPOLL, LIBPQ, NNG = "openssl/", "sys/epoll.h", "libpq-fe.h", "nng/"
 MICROHTTPD, ARGON2, JANSSON, YAML = "microhttpd.h", "argon2.h", "jansson.h", "yaml.h"
-GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML]
-OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/", "load/")
+PCRE2, ICU = "pcre2.h", "unicode/"
+GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML, PCRE2, ICU]
+OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "evaluate/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/", "load/")
 
 # folder -> (our folders it may include, guarded headers it may include). Longest matching folder wins.
 LAYERS = {
@@ -29,10 +30,12 @@ LAYERS = {
     "server/db": (["db/", "base/", "wire/"], [LIBPQ]),
     "server/auth": (["auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], [ARGON2]),
     "server/text": (["text/", "wire/"], [JANSSON]),
+    "server/evaluate": (["evaluate/", "wire/", "forge/v1/", "google/"], [JANSSON]),
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
-    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "wire/", "forge/v1/", "google/"], []),
+    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "evaluate/", "wire/", "forge/v1/",
+                        "google/"], []),
     "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
     "client/include": (["forge/", "google/", "wire/status.h"], []),
     "client/src": (["forge/", "google/", "wire/", "src/"], []),
@@ -44,6 +47,8 @@ LAYERS = {
 FILES = {
     "proto/wire/loop.c": [EPOLL],
     "proto/wire/tls.c": [OPENSSL], "proto/wire/crypto.c": [OPENSSL],
+    "server/evaluate/pattern.c": [PCRE2],
+    "server/evaluate/text.c": [ICU],
     "server/rpc/nng_listener.c": [NNG],
 }
 

@@ -32,13 +32,20 @@ static int take_reply_id(struct cli *cli, ProtobufCMessage *reply, char **out_id
     return *out_id ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
 }
 
+/* Is it an id already? Then it is taken as it is. */
+static bool take_id(struct cli *cli, const char *text, char **out_id)
+{
+    bool is_id = resolve_is_id(text);
+    if (is_id)
+        *out_id = forge_arena_strdup(&cli->arena, text);
+    return is_id;
+}
+
 int resolve_project_text(struct cli *cli, const char *id_or_name, char **out_id)
 {
     ProtobufCMessage *reply;
-    if (resolve_is_id(id_or_name)) {
-        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
     int code = resolve_project(cli, id_or_name, &reply);
     return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
 }
@@ -55,10 +62,8 @@ int resolve_prompt_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
     Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
     ProtobufCMessage *reply;
-    if (resolve_is_id(id_or_name)) {
-        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
     request.name = forge_arena_strdup(&cli->arena, id_or_name);
     int code = resolve_project_id(cli, &request.project_id);
     if (code == CLI_OK)
@@ -70,10 +75,8 @@ int resolve_dataset_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
     Forge__V1__GetDatasetRequest request = FORGE__V1__GET_DATASET_REQUEST__INIT;
     ProtobufCMessage *reply;
-    if (resolve_is_id(id_or_name)) {
-        *out_id = forge_arena_strdup(&cli->arena, id_or_name);
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
     request.name = forge_arena_strdup(&cli->arena, id_or_name);
     int code = resolve_project_id(cli, &request.project_id);
     if (code == CLI_OK)
@@ -85,12 +88,9 @@ int resolve_user_id(struct cli *cli, const char *id_or_email, char **out_id)
 {
     Forge__V1__GetUserRequest request = FORGE__V1__GET_USER_REQUEST__INIT;
     ProtobufCMessage *reply;
-    char *text = forge_arena_strdup(&cli->arena, id_or_email);
-    if (resolve_is_id(id_or_email)) {
-        *out_id = text;
+    if (take_id(cli, id_or_email, out_id))
         return CLI_OK;
-    }
-    request.email = text;
+    request.email = forge_arena_strdup(&cli->arena, id_or_email);
     int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_GET_USER], &request.base, &reply);
     return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
 }
@@ -100,12 +100,9 @@ int resolve_account_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
     Forge__V1__ListServiceAccountsRequest request = FORGE__V1__LIST_SERVICE_ACCOUNTS_REQUEST__INIT;
     ProtobufCMessage *reply;
-    char *text = forge_arena_strdup(&cli->arena, id_or_name);
-    if (resolve_is_id(id_or_name)) {
-        *out_id = text;
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
-    request.name_prefix = text;
+    request.name_prefix = forge_arena_strdup(&cli->arena, id_or_name);
     request.page_size = 1;
     int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_LIST_SERVICE_ACCOUNTS], &request.base, &reply);
     if (code != CLI_OK)
@@ -121,12 +118,9 @@ int resolve_provider_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
     Forge__V1__GetModelProviderRequest request = FORGE__V1__GET_MODEL_PROVIDER_REQUEST__INIT;
     ProtobufCMessage *reply;
-    char *text = forge_arena_strdup(&cli->arena, id_or_name);
-    if (resolve_is_id(id_or_name)) {
-        *out_id = text;
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
-    request.name = text;
+    request.name = forge_arena_strdup(&cli->arena, id_or_name);
     int code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_GET_MODEL_PROVIDER], &request.base, &reply);
     return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
 }
@@ -151,12 +145,9 @@ int resolve_model_id(struct cli *cli, const char *id_or_name, char **out_id)
     Forge__V1__ListAiModelsRequest request = FORGE__V1__LIST_AI_MODELS_REQUEST__INIT;
     const char *provider = cli_option(cli, "provider");
     ProtobufCMessage *reply;
-    char *text = forge_arena_strdup(&cli->arena, id_or_name);
-    if (resolve_is_id(id_or_name)) {
-        *out_id = text;
+    if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    }
-    request.name_prefix = text;
+    request.name_prefix = forge_arena_strdup(&cli->arena, id_or_name);
     request.page_size = 2;
     int code = provider ? resolve_provider_id(cli, provider, &request.provider_id) : CLI_OK;
     if (code == CLI_OK)

@@ -100,6 +100,14 @@ bool validate_text(struct rpc_call *call, const char *field, const char *text, s
     return valid;
 }
 
+bool validate_bytes(struct rpc_call *call, const char *field, const char *text, size_t bytes_max)
+{
+    if (strlen(text) <= bytes_max)
+        return true;
+    rpc_call_violation(call, field, "must be at most %zu bytes", bytes_max);
+    return false;
+}
+
 const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role)
 {
     static const char *const names[] = {NULL, "viewer", "developer", "admin"};
@@ -253,4 +261,13 @@ char *validate_prefix_end(const char *prefix, struct forge_arena *arena)
     }
     end[code_point_write(CODE_POINT_MAX, end)] = '\0';
     return end;
+}
+
+forge_code validate_end_in_project(struct rpc_call *call, const struct forge_uuid *project_id)
+{
+    if (rpc_call_has_violations(call))
+        return rpc_call_invalid(call);
+    if (!auth_principal_may_use_project(&call->principal, project_id))
+        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    return FORGE_OK;
 }

@@ -33,6 +33,8 @@ bool validate_name_of(struct rpc_call *call, const char *field, const char *text
 bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text);
 /* Free text of at most so many characters. */
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
+/* Free text of at most so many bytes. */
+bool validate_bytes(struct rpc_call *call, const char *field, const char *text, size_t bytes_max);
 /* A required role, as its column holds it; NULL when it is wrong. */
 const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role);
 /* An e-mail address (the part of RFC 5321 that mail systems accept). Returns it in lower case in the arena, NULL when it is wrong. */
@@ -40,6 +42,10 @@ char *validate_email(struct rpc_call *call, const char *field, const char *text)
 
 /* An absolute https URL of at most so many bytes (RFC 3986), without user name and password: those are secrets. */
 bool validate_https_url(struct rpc_call *call, const char *field, const char *text, size_t bytes_max);
+
+/* What ends the checks of a request about a project: INVALID_ARGUMENT for what was noted, PERMISSION_DENIED for a key that is bound to
+ * another project. */
+forge_code validate_end_in_project(struct rpc_call *call, const struct forge_uuid *project_id) FORGE_MUST_CHECK;
 
 /* A well-formed time of the years 1 to 9999 as microseconds since the Unix epoch. */
 bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us);

@@ -21,23 +21,13 @@ static void dataset_from_row(struct rpc_call *call, const struct db_row *row, Fo
     out->etag = reply_etag(call, row);
 }
 
-/* What ends the checks of a request about a project: a violation, or a key that is bound to another one. */
-static forge_code check_end(struct rpc_call *call, const struct forge_uuid *project_id)
-{
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, project_id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
-    return FORGE_OK;
-}
-
 forge_code evaluation_create_dataset(struct rpc_call *call, const Forge__V1__CreateDatasetRequest *in, Forge__V1__Dataset *out)
 {
     struct forge_uuid project_id, id;
     validate_uuid(call, "project_id", in->project_id, &project_id);
     validate_name(call, "name", in->name);
     validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
-    forge_code rc = check_end(call, &project_id);
+    forge_code rc = validate_end_in_project(call, &project_id);
     if (rc != FORGE_OK)
         return rc;
     forge_uuid_v7(&id);
@@ -76,7 +66,7 @@ static forge_code get_by_name(struct rpc_call *call, const Forge__V1__GetDataset
     struct forge_uuid project_id;
     validate_uuid(call, "project_id", in->project_id, &project_id);
     validate_name(call, "name", in->name);
-    forge_code rc = check_end(call, &project_id);
+    forge_code rc = validate_end_in_project(call, &project_id);
     if (rc != FORGE_OK)
         return rc;
     struct db_stmt *q = db_stmt(call->db, SQL_DATASET_GET_BY_NAME);
@@ -137,7 +127,7 @@ forge_code evaluation_list_datasets(struct rpc_call *call, const Forge__V1__List
     validate_uuid(call, "project_id", in->project_id, &project_id);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
     validate_name_or_empty(call, "name_prefix", in->name_prefix);
-    forge_code rc = check_end(call, &project_id);
+    forge_code rc = validate_end_in_project(call, &project_id);
     if (rc != FORGE_OK)
         return rc;
     struct db_rows rows;

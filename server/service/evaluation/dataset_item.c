@@ -40,17 +40,9 @@ static void version_from_row(struct rpc_call *call, const struct db_row *row, Fo
 
 /* --- AddDatasetItems: checks ----------------------------------------------------------------------------------------- */
 
-static void bytes_check(struct rpc_call *call, const char *field, const char *text, size_t bytes_max)
-{
-    if (strlen(text) > bytes_max)
-        rpc_call_violation(call, field, "must be at most %zu bytes", bytes_max);
-}
-
 static void object_check(struct rpc_call *call, const char *field, const char *json, size_t bytes_max)
 {
-    if (strlen(json) > bytes_max)
-        rpc_call_violation(call, field, "must be at most %zu bytes", bytes_max);
-    else if (json[0] != '\0' && text_json_object_canonical(json, strlen(json), NULL, 0) == 0)
+    if (validate_bytes(call, field, json, bytes_max) && json[0] != '\0' && text_json_object_canonical(json, strlen(json), NULL, 0) == 0)
         rpc_call_violation(call, field, "must be a JSON object, each member once");
 }
 
@@ -68,7 +60,7 @@ static void item_check(struct rpc_call *call, size_t index, const Forge__V1__Dat
     snprintf(field, sizeof field, "items[%zu].input", index);
     object_check(call, field, item->input, INPUT_BYTES_MAX);
     snprintf(field, sizeof field, "items[%zu].expected_output", index);
-    bytes_check(call, field, item->expected_output, INPUT_BYTES_MAX);
+    validate_bytes(call, field, item->expected_output, INPUT_BYTES_MAX);
     snprintf(field, sizeof field, "items[%zu].metadata", index);
     object_check(call, field, item->metadata, METADATA_BYTES_MAX);
     snprintf(field, sizeof field, "items[%zu].source_trace_id", index);

@@ -49,21 +49,11 @@ forge_code project_create(struct rpc_call *call, const Forge__V1__CreateProjectR
     return FORGE_OK;
 }
 
-/* What ends the checks of a request for one project: a violation, or a key that is bound to another one. */
-static forge_code check_end(struct rpc_call *call, const struct forge_uuid *id)
-{
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
-    return FORGE_OK;
-}
-
 static forge_code get_by_id(struct rpc_call *call, const char *id_text, struct db_row *out_row)
 {
     struct forge_uuid id;
     validate_uuid(call, "id", id_text, &id);
-    forge_code rc = check_end(call, &id);
+    forge_code rc = validate_end_in_project(call, &id);
     if (rc != FORGE_OK)
         return rc;
     struct db_stmt *q = db_stmt(call->db, SQL_PROJECT_GET);
@@ -164,7 +154,7 @@ static forge_code update_check(struct rpc_call *call, const Forge__V1__UpdatePro
     if ((*fields & UPDATES_DESCRIPTION) != 0)
         validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
     validate_etag(call, "etag", in->etag);
-    return check_end(call, id);
+    return validate_end_in_project(call, id);
 }
 
 forge_code project_update(struct rpc_call *call, const Forge__V1__UpdateProjectRequest *in, Forge__V1__Project *out)
@@ -200,7 +190,7 @@ forge_code project_delete(struct rpc_call *call, const Forge__V1__DeleteProjectR
     if (in->confirm_name[0] == '\0')
         rpc_call_violation(call, "confirm_name", "is required");
     validate_etag(call, "etag", in->etag);
-    forge_code rc = check_end(call, &id);
+    forge_code rc = validate_end_in_project(call, &id);
     if (rc != FORGE_OK)
         return rc;
     struct db_stmt *q = db_stmt(call->db, SQL_PROJECT_DELETE);

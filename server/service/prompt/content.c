@@ -33,14 +33,6 @@ static bool variable_name_is_valid(const char *name)
     return name[length] == '\0' && length <= VARIABLE_NAME_MAX;
 }
 
-static bool bytes_check(struct rpc_call *call, const char *field, const char *text, size_t bytes_max)
-{
-    if (strlen(text) <= bytes_max)
-        return true;
-    rpc_call_violation(call, field, "must be at most %zu bytes", bytes_max);
-    return false;
-}
-
 static void messages_check(struct rpc_call *call, const struct prompt_content_input *input)
 {
     size_t total = 0;
@@ -91,14 +83,14 @@ static void variables_check(struct rpc_call *call, const struct prompt_content_i
         validate_text(call, field, variable->description, PROMPT_NOTE_CHARACTERS_MAX);
         snprintf(field, sizeof field, "variables[%zu].default_value", i);
         if (variable->default_value != NULL)
-            bytes_check(call, field, variable->default_value->value, PROMPT_DEFAULT_BYTES_MAX);
+            validate_bytes(call, field, variable->default_value->value, PROMPT_DEFAULT_BYTES_MAX);
     }
     variables_check_unique(call, input, count);
 }
 
 static void parameters_check(struct rpc_call *call, const char *parameters)
 {
-    if (parameters[0] == '\0' || !bytes_check(call, "parameters", parameters, PROMPT_PARAMETERS_BYTES_MAX))
+    if (parameters[0] == '\0' || !validate_bytes(call, "parameters", parameters, PROMPT_PARAMETERS_BYTES_MAX))
         return;
     if (text_json_object_canonical(parameters, strlen(parameters), NULL, 0) == 0)
         rpc_call_violation(call, "parameters", "must be a JSON object, each member once");
@@ -187,9 +179,9 @@ void prompt_content_check(struct rpc_call *call, const struct prompt_content_inp
     bool is_text = input->content[0] != '\0', is_chat = input->message_count > 0;
     if (is_text == is_chat)
         rpc_call_violation(call, "content", "exactly one of content and messages is required");
-    bytes_check(call, "content", input->content, PROMPT_TEXT_BYTES_MAX);
+    validate_bytes(call, "content", input->content, PROMPT_TEXT_BYTES_MAX);
     messages_check(call, input);
-    bytes_check(call, "system_prompt", input->system_prompt, PROMPT_SYSTEM_BYTES_MAX);
+    validate_bytes(call, "system_prompt", input->system_prompt, PROMPT_SYSTEM_BYTES_MAX);
     variables_check(call, input);
     out->has_model = input->model_id[0] != '\0' && validate_uuid(call, "model_id", input->model_id, &out->model_id);
     parameters_check(call, input->parameters);

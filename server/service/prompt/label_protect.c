@@ -44,11 +44,7 @@ static forge_code check(struct rpc_call *call, const Forge__V1__ProtectLabelRequ
     if (in->gate != NULL)
         rpc_call_violation(call, "gate", "this server has no promotion gates");
     validate_etag(call, "etag", in->etag);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, &protection->project_id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
-    return FORGE_OK;
+    return validate_end_in_project(call, &protection->project_id);
 }
 
 /* The lock goes out in the same flight, before the statement that looks and changes. */

@@ -62,11 +62,8 @@ static forge_code create_check(struct rpc_call *call, const Forge__V1__CreatePro
     validate_text(call, "description", in->description, VALIDATE_DESCRIPTION_CHARACTERS_MAX);
     prompt_tags_check(call, in->n_tags, in->tags, PROMPT_TAGS_MAX);
     prompt_content_check(call, &input, content);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, project_id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
-    return prompt_content_make(call, &input, content);
+    forge_code rc = validate_end_in_project(call, project_id);
+    return rc == FORGE_OK ? prompt_content_make(call, &input, content) : rc;
 }
 
 forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptRequest *in, Forge__V1__Prompt *out)
@@ -317,12 +314,11 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     validate_uuid(call, "project_id", in->project_id, &project_id);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
     list_check_filters(call, in, &model_id);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, &project_id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
+    forge_code rc = validate_end_in_project(call, &project_id);
+    if (rc != FORGE_OK)
+        return rc;
     struct db_rows rows;
-    forge_code rc = db_run_many(list_statement(call, in, &project_id, &model_id, &page), &rows, &call->error);
+    rc = db_run_many(list_statement(call, in, &project_id, &model_id, &page), &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
     if (rows.count == 0)

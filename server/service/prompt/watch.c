@@ -127,11 +127,7 @@ static forge_code watch_check(struct rpc_call *call, const Forge__V1__WatchPromp
     token_read(call, in->resume_token, watch);
     if (in->wait_ms < 0 || in->wait_ms > WAIT_MAX_MS)
         rpc_call_violation(call, "wait_ms", "must be 0 to %d", WAIT_MAX_MS);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (!auth_principal_may_use_project(&call->principal, &watch->project_id))
-        return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to another project");
-    return FORGE_OK;
+    return validate_end_in_project(call, &watch->project_id);
 }
 
 /* ---- reading ---- */

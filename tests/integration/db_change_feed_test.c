@@ -16,8 +16,6 @@
 
 enum { INTERVAL_MS = 20, WAIT_MS = 20000, TOLD_MAX = 4096, WRITERS = 4, WRITES = 60 };
 
-static struct pg_cluster *cluster;
-
 /* What the listener heard. */
 struct heard {
     pthread_mutex_t lock;
@@ -76,19 +74,6 @@ static int times_told(struct heard *heard, const struct forge_uuid *object_id)
     return times;
 }
 
-static int cluster_setup(void **state)
-{
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    return 0;
-}
-
-static int cluster_teardown(void **state)
-{
-    pg_cluster_free(cluster);
-    return 0;
-}
-
 static void feed_start(struct feed_fixture *f)
 {
     struct db_pool_config config = {.url = f->db.url, .application_name = "feed test", .connect_timeout_ms = 2000};
@@ -101,7 +86,7 @@ static int setup(void **state)
     struct feed_fixture *f = calloc(1, sizeof(*f));
     pthread_mutex_init(&f->heard.lock, NULL);
     pthread_cond_init(&f->heard.news, NULL);
-    db_fixture_init(&f->db, cluster);
+    db_fixture_init(&f->db, *state);
     db_fixture_pool(&f->db, 2, WRITERS);
     feed_start(f);
     wait_for(&f->heard, &f->heard.resets, 1);
@@ -301,7 +286,7 @@ static void test_feed_reconnect_resets_and_tells_what_happened_between(void **st
     assert_int_equal(db_run_command(change(s, f, &across), NULL, &f->db.error), FORGE_OK);
     struct forge_uuid later = change_now(f);
     wait_for(&f->heard, &f->heard.count, 2);
-    pg_cluster_execute(cluster, "postgres", f->db.database,
+    pg_cluster_execute(f->db.cluster, "postgres", f->db.database,
                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feed test'");
     wait_for(&f->heard, &f->heard.resets, 2);
     commit(s, &f->db.error);
@@ -319,14 +304,14 @@ static void test_feed_survives_a_killed_cluster(void **state)
     struct feed_fixture *f = *state;
     change_now(f);
     wait_for(&f->heard, &f->heard.count, 1);
-    pg_cluster_kill(cluster);
+    pg_cluster_kill(f->db.cluster);
     struct db_change_position position;
     uint64_t until = forge_clock_monotonic_ms() + 10000;
     while (db_change_feed_position(f->feed, &position) == FORGE_OK && forge_clock_monotonic_ms() < until)
         sched_yield();
     assert_int_equal(db_change_feed_position(f->feed, &position), FORGE_UNAVAILABLE);
     uint64_t polled = db_change_feed_last_poll_ms(f->feed);
-    pg_cluster_start(cluster);
+    pg_cluster_start(f->db.cluster);
     wait_for(&f->heard, &f->heard.resets, 2);
     struct forge_uuid object;
     struct db_session *s = NULL;
@@ -349,7 +334,7 @@ static void test_feed_counts_a_poll_from_its_beginning(void **state)
     db_tx_begin(s);
     assert_int_equal(db_run_command(db_stmt(s, SQL_TEST_LOCK_CHANGES), NULL, &f->db.error), FORGE_OK);
     uint64_t until_ms = forge_clock_monotonic_ms() + WAIT_MS;
-    while (strcmp(pg_cluster_query(cluster, "postgres", f->db.database, waiting), "0") == 0)
+    while (strcmp(pg_cluster_query(f->db.cluster, "postgres", f->db.database, waiting), "0") == 0)
         assert_true(forge_clock_monotonic_ms() < until_ms);
     uint64_t before_ms = db_change_feed_last_poll_ms(f->feed), end_ms = forge_clock_monotonic_ms() + 1;
     while (forge_clock_monotonic_ms() <= end_ms)
@@ -368,7 +353,8 @@ static void test_feed_position(void **state)
     change_now(f);
     wait_for(&f->heard, &f->heard.count, 1);
     assert_int_equal(db_change_feed_position(f->feed, &position), FORGE_OK);
-    const char *identifier = pg_cluster_query(cluster, "postgres", f->db.database, "SELECT system_identifier FROM pg_control_system()");
+    const char *identifier =
+        pg_cluster_query(f->db.cluster, "postgres", f->db.database, "SELECT system_identifier FROM pg_control_system()");
     assert_true(position.system_identifier == strtoull(identifier, NULL, 10));
     assert_int_equal(position.timeline, 1);
 
@@ -382,7 +368,7 @@ static void test_feed_position(void **state)
         wait_for(&f->heard, &f->heard.count, 2 + i);
     }
     uint64_t held_xid =
-        strtoull(pg_cluster_query(cluster, "postgres", f->db.database,
+        strtoull(pg_cluster_query(f->db.cluster, "postgres", f->db.database,
                                   "SELECT min(backend_xid::text::bigint) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"),
                  NULL, 10);
     assert_int_equal(db_change_feed_position(f->feed, &position), FORGE_OK);
@@ -399,7 +385,7 @@ static void test_feed_rows_of_a_restored_dump_are_deleted(void **state)
 {
     struct feed_fixture *f = *state;
     pg_cluster_execute(
-        cluster, "forge_owner", f->db.database,
+        f->db.cluster, "forge_owner", f->db.database,
         "INSERT INTO changes (change_id, xid, organization_id, kind) VALUES (gen_random_uuid(), '900000000', gen_random_uuid(), 'x')");
     struct forge_uuid object = change_now(f);
     wait_for(&f->heard, &f->heard.count, 1);
@@ -407,9 +393,9 @@ static void test_feed_rows_of_a_restored_dump_are_deleted(void **state)
     assert_int_equal(f->heard.count, 1);
     const char *sql = "SELECT count(*) FROM changes WHERE xid = '900000000'";
     uint64_t until = forge_clock_monotonic_ms() + WAIT_MS;
-    while (strcmp(pg_cluster_query(cluster, "forge_owner", f->db.database, sql), "0") != 0 && forge_clock_monotonic_ms() < until)
+    while (strcmp(pg_cluster_query(f->db.cluster, "forge_owner", f->db.database, sql), "0") != 0 && forge_clock_monotonic_ms() < until)
         ;
-    assert_string_equal(pg_cluster_query(cluster, "forge_owner", f->db.database, sql), "0");
+    assert_string_equal(pg_cluster_query(f->db.cluster, "forge_owner", f->db.database, sql), "0");
     struct forge_uuid next = change_now(f);
     wait_for(&f->heard, &f->heard.count, 2);
     assert_int_equal(times_told(&f->heard, &next), 1);
@@ -437,5 +423,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_feed_rows_of_a_restored_dump_are_deleted, setup, teardown),
         cmocka_unit_test(test_feed_refuses_a_foreign_scheme),
     };
-    return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
+    return cmocka_run_group_tests(tests, db_fixture_cluster_start, db_fixture_cluster_stop);
 }

@@ -14,36 +14,6 @@
 
 enum { HEAL_MS = 5000, THREADS = 12, CALLS = 100 };
 
-static struct pg_cluster *cluster;
-
-static int cluster_setup(void **state)
-{
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    return 0;
-}
-
-static int cluster_teardown(void **state)
-{
-    pg_cluster_free(cluster);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    struct db_fixture *f = calloc(1, sizeof(*f));
-    db_fixture_init(f, cluster);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    db_fixture_done(*state);
-    free(*state);
-    return 0;
-}
-
 static struct db_pool_status status_of(struct db_fixture *f)
 {
     struct db_pool_status status;
@@ -260,7 +230,7 @@ static void test_pool_idle_connection_that_died_is_not_given(void **state)
     for (int i = 0; i < 5; i++) {
         int64_t backend = 0, other = 0;
         assert_int_equal(call_once(f->pool, &f->arena, 5000, &backend, &f->error), FORGE_OK);
-        pg_cluster_execute(cluster, "postgres", f->database,
+        pg_cluster_execute(f->cluster, "postgres", f->database,
                            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'db test'");
         assert_int_equal(call_once(f->pool, &f->arena, 5000, &other, &f->error), FORGE_OK);
         assert_int_not_equal(backend, other);
@@ -270,7 +240,7 @@ static void test_pool_idle_connection_that_died_is_not_given(void **state)
 static void test_pool_starts_without_a_server_and_finds_it(void **state)
 {
     struct db_fixture *f = *state;
-    pg_cluster_stop(cluster);
+    pg_cluster_stop(f->cluster);
     db_fixture_pool(f, 1, 1);
     struct db_pool_status status;
     db_pool_wait_first(f->pool, 10000, &status);
@@ -282,7 +252,7 @@ static void test_pool_starts_without_a_server_and_finds_it(void **state)
     assert_true(forge_clock_monotonic_ms() - start < 1000); /* at once, not at the deadline */
     assert_true(f->error.not_executed);
     assert_int_equal(f->error.retry_after_ms, 250);
-    pg_cluster_start(cluster);
+    pg_cluster_start(f->cluster);
     uint64_t healed = ms_until_healed(f);
     print_message("healed %llu ms after the start\n", (unsigned long long)healed);
     assert_true(healed <= HEAL_MS);
@@ -298,9 +268,9 @@ static void restart_under_load(struct db_fixture *f, void (*stop)(struct pg_clus
     db_fixture_pool(f, 2, 2);
     assert_int_equal(call_once(f->pool, &f->arena, 5000, NULL, &f->error), FORGE_OK);
     callers_start(callers, f, 2000, &over);
-    stop(cluster);
+    stop(f->cluster);
     assert_true(becomes(f, state_is, DB_POOL_UNAVAILABLE, 10000));
-    pg_cluster_start(cluster);
+    pg_cluster_start(f->cluster);
     uint64_t healed = ms_until_healed(f);
     atomic_store(&over, true);
     struct caller sum = callers_join(callers);
@@ -331,7 +301,7 @@ static void test_pool_silent_server_costs_no_more_than_the_deadline(void **state
     db_fixture_pool(f, 2, 2);
     assert_int_equal(call_once(f->pool, &f->arena, 5000, NULL, &f->error), FORGE_OK);
     callers_start(callers, f, 400, &over);
-    pg_cluster_pause(cluster);
+    pg_cluster_pause(f->cluster);
     int good = 0;
     uint64_t slowest_ms = 0;
     for (int i = 0; i < 3; i++) { /* some deadlines long */
@@ -340,7 +310,7 @@ static void test_pool_silent_server_costs_no_more_than_the_deadline(void **state
         uint64_t took = forge_clock_monotonic_ms() - start;
         slowest_ms = took > slowest_ms ? took : slowest_ms;
     }
-    pg_cluster_resume(cluster);
+    pg_cluster_resume(f->cluster);
     uint64_t healed = ms_until_healed(f);
     atomic_store(&over, true);
     struct caller sum = callers_join(callers);
@@ -367,24 +337,24 @@ static void test_pool_session_goes_on_with_a_new_connection(void **state)
     assert_string_equal(db_row_text(&row, "tenant"), "00000000-0000-0000-0000-000000000000");
     assert_int_equal(db_row_int64(&kept, "backend"), backend); /* earlier rows stay readable */
     assert_int_equal(status_of(f).leased, 1);
-    pg_cluster_stop(cluster);
+    pg_cluster_stop(f->cluster);
     assert_int_equal(db_session_reconnect(s, &f->error), FORGE_UNAVAILABLE);
     assert_int_equal(db_run_one(db_stmt(s, SQL_TEST_SETTINGS), &row, &f->error), FORGE_UNAVAILABLE);
     db_pool_release(s);
     assert_int_equal(status_of(f).leased, 0);
-    pg_cluster_start(cluster);
+    pg_cluster_start(f->cluster);
     assert_true(ms_until_healed(f) <= HEAL_MS);
 }
 
 static void test_pool_more_connections_than_the_server_has(void **state)
 {
     struct db_fixture *f = *state;
-    pg_cluster_execute(cluster, "postgres", "postgres", "ALTER ROLE forge_app CONNECTION LIMIT 2");
+    pg_cluster_execute(f->cluster, "postgres", "postgres", "ALTER ROLE forge_app CONNECTION LIMIT 2");
     db_fixture_pool(f, 2, 4);
     struct caller callers[THREADS];
     callers_start(callers, f, 20000, NULL);
     struct caller sum = callers_join(callers);
-    pg_cluster_execute(cluster, "postgres", "postgres", "ALTER ROLE forge_app CONNECTION LIMIT -1");
+    pg_cluster_execute(f->cluster, "postgres", "postgres", "ALTER ROLE forge_app CONNECTION LIMIT -1");
     print_message("with 2 of 6 connections: %d good, %d refused at once\n", sum.succeeded, sum.failed);
     assert_true(sum.succeeded > 0);
     assert_int_equal(status_of(f).open, 2);
@@ -394,17 +364,17 @@ static void test_pool_more_connections_than_the_server_has(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_pool_serves_in_the_order_of_asking, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_lease_ends_at_its_deadline, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_many_threads_share_few_connections, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_closes_extra_connections_that_fall_idle, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_idle_connection_that_died_is_not_given, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_starts_without_a_server_and_finds_it, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_restart_heals, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_kill_heals, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_silent_server_costs_no_more_than_the_deadline, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_session_goes_on_with_a_new_connection, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pool_more_connections_than_the_server_has, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pool_serves_in_the_order_of_asking, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_lease_ends_at_its_deadline, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_many_threads_share_few_connections, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_closes_extra_connections_that_fall_idle, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_idle_connection_that_died_is_not_given, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_starts_without_a_server_and_finds_it, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_restart_heals, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_kill_heals, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_silent_server_costs_no_more_than_the_deadline, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_session_goes_on_with_a_new_connection, db_fixture_start, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_pool_more_connections_than_the_server_has, db_fixture_start, db_fixture_stop),
     };
-    return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
+    return cmocka_run_group_tests(tests, db_fixture_cluster_start, db_fixture_cluster_stop);
 }

@@ -11,37 +11,6 @@
 
 #include <cmocka.h>
 
-static struct pg_cluster *cluster;
-
-static int cluster_setup(void **state)
-{
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    return 0;
-}
-
-static int cluster_teardown(void **state)
-{
-    pg_cluster_free(cluster);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    struct db_fixture *fixture = calloc(1, sizeof(*fixture));
-    db_fixture_init(fixture, cluster);
-    db_fixture_pool(fixture, 1, 1);
-    *state = fixture;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    db_fixture_done(*state);
-    free(*state);
-    return 0;
-}
-
 static void check_ok(struct db_fixture *f, forge_code rc)
 {
     if (rc != FORGE_OK)
@@ -555,24 +524,25 @@ static void test_arena_overflow_is_reported_once_and_undone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_types_every_one_comes_back, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_types_null_reads_as_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_types_empty_is_not_null, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_types_arrays_arrive_whole, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_types_infinite_times, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_session_settings_are_bound_in_the_flight, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_session_without_tenant_sees_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_run_kinds, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_error_codes_of_real_errors, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_error_names_statement_and_constraint, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_error_in_parse_leaves_the_connection_usable, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_flight_same_statement_many_times, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_flight_larger_than_every_buffer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_deadline_comes_back_as_57014_and_the_connection_stays, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_deadline_of_a_lock_is_55p03, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_deadline_passed_sends_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_backend_killed_costs_the_connection_only, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_arena_overflow_is_reported_once_and_undone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_types_every_one_comes_back, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_types_null_reads_as_nothing, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_types_empty_is_not_null, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_types_arrays_arrive_whole, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_types_infinite_times, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_session_settings_are_bound_in_the_flight, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_session_without_tenant_sees_nothing, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_run_kinds, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_error_codes_of_real_errors, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_error_names_statement_and_constraint, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_error_in_parse_leaves_the_connection_usable, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_flight_same_statement_many_times, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_flight_larger_than_every_buffer, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_deadline_comes_back_as_57014_and_the_connection_stays, db_fixture_start_with_pool,
+                                        db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_deadline_of_a_lock_is_55p03, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_deadline_passed_sends_nothing, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_backend_killed_costs_the_connection_only, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_arena_overflow_is_reported_once_and_undone, db_fixture_start_with_pool, db_fixture_stop),
     };
-    return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
+    return cmocka_run_group_tests(tests, db_fixture_cluster_start, db_fixture_cluster_stop);
 }

@@ -13,37 +13,6 @@
 
 #include <cmocka.h>
 
-static struct pg_cluster *cluster;
-
-static int cluster_setup(void **state)
-{
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    return 0;
-}
-
-static int cluster_teardown(void **state)
-{
-    pg_cluster_free(cluster);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    struct db_fixture *f = calloc(1, sizeof(*f));
-    db_fixture_init(f, cluster);
-    db_fixture_pool(f, 1, 1);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    db_fixture_done(*state);
-    free(*state);
-    return 0;
-}
-
 static struct db_stmt *insert_new(struct db_session *s, struct db_fixture *f, const char *name)
 {
     struct forge_uuid *id = forge_arena_alloc(&f->arena, sizeof(*id));
@@ -142,7 +111,7 @@ static void test_tx_failed_statement_fails_the_rest(void **state)
 static void test_tx_commit_that_postgresql_refuses(void **state)
 {
     struct db_fixture *f = *state;
-    pg_cluster_execute(cluster, "forge_owner", f->database,
+    pg_cluster_execute(f->cluster, "forge_owner", f->database,
                        "ALTER TABLE items ADD CONSTRAINT deferred UNIQUE (organization_id, position) DEFERRABLE INITIALLY DEFERRED");
     struct db_session *s = db_fixture_lease(f, 5000);
     bool unknown = true;
@@ -168,11 +137,11 @@ static void test_tx_commit_to_a_silent_server_is_unknown(void **state)
     bool unknown = false;
     db_tx_begin(s);
     db_queue(insert_new(s, f, "one"));
-    pg_cluster_pause(cluster);
+    pg_cluster_pause(f->cluster);
     forge_code rc = db_tx_commit(s, &unknown, &f->error);
     db_pool_release(s);
     uint64_t took = forge_clock_monotonic_ms() - start;
-    pg_cluster_resume(cluster);
+    pg_cluster_resume(f->cluster);
     assert_int_equal(rc, FORGE_DEADLINE_EXCEEDED);
     assert_true(unknown);
     assert_true(f->error.outcome_unknown);
@@ -223,16 +192,16 @@ static void write_cut(struct db_fixture *f, struct fault_proxy *proxy, enum faul
     forge_uuid_format(&id, text);
     char sql[128];
     snprintf(sql, sizeof(sql), "SELECT count(*) FROM items WHERE id = '%s'", text);
-    assert_string_equal(pg_cluster_query(cluster, "postgres", f->database, sql), "1");
+    assert_string_equal(pg_cluster_query(f->cluster, "postgres", f->database, sql), "1");
 }
 
 static void test_tx_connection_cut_at_each_message(void **state)
 {
     struct db_fixture *f = *state;
     db_pool_free(f->pool);
-    struct fault_proxy *proxy = fault_proxy_new(pg_cluster_port(cluster), true);
+    struct fault_proxy *proxy = fault_proxy_new(pg_cluster_port(f->cluster), true);
     assert_non_null(proxy);
-    f->url = pg_cluster_tcp_url(cluster, "forge_app", f->database, fault_proxy_port(proxy));
+    f->url = pg_cluster_tcp_url(f->cluster, "forge_app", f->database, fault_proxy_port(proxy));
     db_fixture_pool(f, 1, 1);
     struct settled settled = {0};
     write_cut(f, proxy, FAULT_UPSTREAM, 0, &settled); /* statements get prepared: the next writes are alike */
@@ -259,13 +228,13 @@ static void test_tx_connection_cut_at_each_message(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_tx_commit_stores_all, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_nothing_in_it_sends_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_rollback_undoes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_failed_statement_fails_the_rest, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_commit_that_postgresql_refuses, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_commit_to_a_silent_server_is_unknown, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tx_connection_cut_at_each_message, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tx_commit_stores_all, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_nothing_in_it_sends_nothing, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_rollback_undoes, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_failed_statement_fails_the_rest, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_commit_that_postgresql_refuses, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_commit_to_a_silent_server_is_unknown, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_tx_connection_cut_at_each_message, db_fixture_start_with_pool, db_fixture_stop),
     };
-    return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
+    return cmocka_run_group_tests(tests, db_fixture_cluster_start, db_fixture_cluster_stop);
 }

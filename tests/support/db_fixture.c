@@ -55,6 +55,42 @@ void db_fixture_done(struct db_fixture *fixture)
     forge_arena_done(&fixture->arena);
 }
 
+int db_fixture_cluster_start(void **state)
+{
+    struct pg_cluster *cluster = pg_cluster_new(NULL);
+    pg_cluster_create_roles(cluster);
+    *state = cluster;
+    return 0;
+}
+
+int db_fixture_cluster_stop(void **state)
+{
+    pg_cluster_free(*state);
+    return 0;
+}
+
+int db_fixture_start(void **state)
+{
+    struct db_fixture *fixture = calloc(1, sizeof *fixture);
+    db_fixture_init(fixture, *state);
+    *state = fixture;
+    return 0;
+}
+
+int db_fixture_start_with_pool(void **state)
+{
+    db_fixture_start(state);
+    db_fixture_pool(*state, 1, 1);
+    return 0;
+}
+
+int db_fixture_stop(void **state)
+{
+    db_fixture_done(*state);
+    free(*state);
+    return 0;
+}
+
 uint64_t db_fixture_deadline(unsigned ms)
 {
     return forge_clock_monotonic_ns() + (uint64_t)ms * 1000000;

@@ -22,6 +22,18 @@ void db_fixture_init(struct db_fixture *fixture, struct pg_cluster *cluster);
 void db_fixture_pool(struct db_fixture *fixture, unsigned kept_max, unsigned extra_max);
 void db_fixture_done(struct db_fixture *fixture);
 
+/* ---- set-up and teardown of cmocka ---- */
+
+/* Of the group: a cluster with roles. */
+int db_fixture_cluster_start(void **state);
+int db_fixture_cluster_stop(void **state);
+/* Of a test in such a group: *state is a struct db_fixture without a pool, or with one of a kept and an extra connection. */
+int db_fixture_start(void **state);
+int db_fixture_start_with_pool(void **state);
+int db_fixture_stop(void **state);
+
+/* ---- shorthands ---- */
+
 uint64_t db_fixture_deadline(unsigned ms);
 /* A session of the fixture's organization with `ms` to live. */
 struct db_session *db_fixture_lease(struct db_fixture *fixture, unsigned ms);

@@ -1,5 +1,7 @@
 #include "resolve.h"
 
+#include "apply_fields.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -58,30 +60,32 @@ int resolve_project_id(struct cli *cli, char **out_id)
     return resolve_project_text(cli, project, out_id);
 }
 
-int resolve_prompt_id(struct cli *cli, const char *id_or_name, char **out_id)
+/* The id of what has a name in --project: the method's request has name and project_id, its reply has id. */
+static int resolve_in_project(struct cli *cli, int method, const char *id_or_name, char **out_id)
 {
-    Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
-    ProtobufCMessage *reply;
+    ProtobufCMessage *request = field_message_new(&cli->arena, forge_methods[method].input), *reply;
+    char *project_id, *name = forge_arena_strdup(&cli->arena, id_or_name);
     if (take_id(cli, id_or_name, out_id))
         return CLI_OK;
-    request.name = forge_arena_strdup(&cli->arena, id_or_name);
-    int code = resolve_project_id(cli, &request.project_id);
-    if (code == CLI_OK)
-        code = cli_call(cli, &forge_methods[FORGE_METHOD_PROMPT_GET], &request.base, &reply);
+    if (!request || !name)
+        return cli_fail(CLI_FAILED, "no memory");
+    int code = resolve_project_id(cli, &project_id);
+    if (code != CLI_OK)
+        return code;
+    field_set_text(request, "name", name);
+    field_set_text(request, "project_id", project_id);
+    code = cli_call(cli, &forge_methods[method], request, &reply);
     return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+}
+
+int resolve_prompt_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    return resolve_in_project(cli, FORGE_METHOD_PROMPT_GET, id_or_name, out_id);
 }
 
 int resolve_dataset_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
-    Forge__V1__GetDatasetRequest request = FORGE__V1__GET_DATASET_REQUEST__INIT;
-    ProtobufCMessage *reply;
-    if (take_id(cli, id_or_name, out_id))
-        return CLI_OK;
-    request.name = forge_arena_strdup(&cli->arena, id_or_name);
-    int code = resolve_project_id(cli, &request.project_id);
-    if (code == CLI_OK)
-        code = cli_call(cli, &forge_methods[FORGE_METHOD_EVALUATION_GET_DATASET], &request.base, &reply);
-    return code == CLI_OK ? take_reply_id(cli, reply, out_id) : code;
+    return resolve_in_project(cli, FORGE_METHOD_EVALUATION_GET_DATASET, id_or_name, out_id);
 }
 
 int resolve_user_id(struct cli *cli, const char *id_or_email, char **out_id)

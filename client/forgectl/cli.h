@@ -5,6 +5,7 @@
 
 #include "context.h"
 #include "forge/forge.h"
+#include "terminal.h"
 #include "wire/json.h"
 
 #include <stdbool.h>
@@ -116,6 +117,7 @@ struct cli {
     enum cli_format format;
     bool has_format; /* -o was given */
     uint32_t timeout_ms;
+    struct terminal terminal;
     bool wants_help;
     struct context_file contexts;
     struct forge_channel *channel;

@@ -1,5 +1,6 @@
 /* prompt create | get | render | diff | watch: what is more than one call, or prints texts. */
 #include "resolve.h"
+#include "view.h"
 
 #include <google/protobuf/wrappers.pb-c.h>
 #include <stdlib.h>
@@ -176,18 +177,6 @@ static bool take_version(const struct cli *cli, size_t index, int32_t *out)
     return true;
 }
 
-static void print_diff(const Forge__V1__DiffPromptVersionsResponse *diff)
-{
-    if (diff->n_diffs == 0)
-        printf("Versions %d and %d are the same.\n", (int)diff->base_version, (int)diff->target_version);
-    for (size_t i = 0; i < diff->n_diffs; i++) {
-        const Forge__V1__FieldDiff *field = diff->diffs[i];
-        size_t length = strlen(field->unified_diff);
-        printf("--- %s (version %d)\n+++ %s (version %d)\n%s%s", field->field, (int)diff->base_version, field->field,
-               (int)diff->target_version, field->unified_diff, length && field->unified_diff[length - 1] != '\n' ? "\n" : "");
-    }
-}
-
 int command_prompt_diff(struct cli *cli)
 {
     Forge__V1__DiffPromptVersionsRequest request = FORGE__V1__DIFF_PROMPT_VERSIONS_REQUEST__INIT;
@@ -206,7 +195,7 @@ int command_prompt_diff(struct cli *cli)
         return code;
     const Forge__V1__DiffPromptVersionsResponse *diff = (const Forge__V1__DiffPromptVersionsResponse *)reply;
     if (cli->format == CLI_FORMAT_TABLE)
-        print_diff(diff);
+        view_diff(stdout, &cli->terminal, diff);
     else if (cli->format == CLI_FORMAT_NAME)
         for (size_t i = 0; i < diff->n_diffs; i++)
             printf("%s\n", diff->diffs[i]->field);

@@ -120,7 +120,9 @@ void cli_print_markdown(FILE *out)
                  "# ENVIRONMENT\n\n"
                  "- `FORGE_SERVER`, `FORGE_CA`, `FORGE_TOKEN`: as `--server`, `--ca` and `--token`; they win over the context\n"
                  "- `FORGE_PROJECT`: as `--project`\n"
-                 "- `FORGE_OPERATOR_TOKEN`: credential of `organization create`\n");
+                 "- `FORGE_OPERATOR_TOKEN`: credential of `organization create`\n"
+                 "- `NO_COLOR`: not empty: no colours, unless `--color always`\n"
+                 "- `COLUMNS`: width of bars, where it is not the terminal's\n");
 }
 
 /* ---- the nearest name ---- */

@@ -1,8 +1,6 @@
 /* forgectl: parse, run, say how it went. */
 #include "cli.h"
 
-#include <langinfo.h>
-#include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,9 +31,7 @@ static int run(struct cli *cli)
 int main(int argc, char **argv)
 {
     static struct cli cli;
-    /* Widths of characters are needed for tables, whatever the terminal's language is. */
-    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-        setlocale(LC_CTYPE, "C.UTF-8");
+    terminal_open(&cli.terminal);
     signal(SIGPIPE, SIG_DFL);
     forge_arena_init(&cli.arena, ARENA_BYTES, NULL);
     int code = cli_parse(&cli, argc, argv);

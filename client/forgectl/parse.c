@@ -102,6 +102,8 @@ static int take_globals(struct cli *cli)
         }
     if (format)
         return cli_fail(CLI_USAGE, "--output must be table, json, yaml or name, not \"%s\"", format);
+    if (!terminal_set_colour(&cli->terminal, cli_option(cli, "color")))
+        return cli_fail(CLI_USAGE, "--color must be auto, always or never, not \"%s\"", cli_option(cli, "color"));
     long timeout_ms;
     if (!cli_option_number(cli, "timeout", 1, 600000, 10000, &timeout_ms))
         return CLI_USAGE;

@@ -29,6 +29,13 @@ size_t text_width(const char *text)
     memset(&state, 0, sizeof state);
     while (left) {
         wchar_t character;
+        if (*text == '\033') { /* a style of terminal_text: what comes from a server has no control characters */
+            size_t length = strcspn(text, "m") + 1;
+            length = length < left ? length : left;
+            text += length;
+            left -= length;
+            continue;
+        }
         size_t used = mbrtowc(&character, text, left, &state);
         if (used == 0 || used > left) { /* not UTF-8: count bytes */
             memset(&state, 0, sizeof state);

@@ -7,6 +7,7 @@ const struct cli_option cli_global_options[] = {
     {.name = "token", .value = "TOKEN", .help = "credential (FORGE_TOKEN, then the context); other users of this machine can see flags"},
     {.name = "context", .value = "NAME", .help = "context to use instead of the current one"},
     {.name = "output", .letter = 'o', .value = "FORMAT", .help = "table, json, yaml or name (table; call: json)"},
+    {.name = "color", .value = "WHEN", .help = "colours: auto (on a terminal, unless NO_COLOR is set), always or never (auto)"},
     {.name = "timeout", .value = "MS", .help = "deadline of a call in milliseconds, all attempts together (10000)"},
     {.name = "request-id",
      .value = "UUID",

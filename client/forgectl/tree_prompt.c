@@ -1,5 +1,6 @@
 /* The command tree: prompt, tag, execution. */
 #include "tree.h"
+#include "view.h"
 
 /* ---- prompt ---- */
 
@@ -154,6 +155,7 @@ static void print_stats_total(struct cli *cli, const ProtobufCMessage *reply)
 {
     printf("\nAll versions together\n");
     output_resource(cli, reply, stats_total_columns, "prompt_id");
+    view_stats(stdout, &cli->terminal, (const Forge__V1__PromptStats *)reply);
 }
 
 static const struct cli_action prompt_stats = {.method = FORGE_METHOD_PROMPT_GET_STATS,

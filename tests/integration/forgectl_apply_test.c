@@ -1,39 +1,6 @@
 /* forgectl apply and export: what is refused before anything is asked, plans, applying again and again, and the way back. */
 #include "forgectl_test_support.h"
 
-#include "support/world.h"
-
-static struct world world;
-
-static int set_up(void **state)
-{
-    world_open(&world, NULL);
-    forgectl_make_home();
-    forgectl_set("LC_ALL", "C.UTF-8");
-    forgectl_set("FORGE_SERVER", world_address(&world, 0));
-    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(world.files), "ca.pem"));
-    forgectl_set("FORGE_TOKEN", world.home.admin_key);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    forgectl_remove_home();
-    world_close(&world);
-    return 0;
-}
-
-/* Writes a file of the home. */
-static void write_file(const char *name, const char *text)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", forgectl_home, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, strlen(text), file), strlen(text));
-    assert_int_equal(fclose(file), 0);
-}
-
 /* How many rows the organization of the tests has. */
 static int64_t count(const char *table)
 {
@@ -103,7 +70,7 @@ static void test_apply_names_what_is_wrong(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct child_output output;
-        write_file("m.yaml", cases[i].text);
+        forgectl_write_file("m.yaml", cases[i].text);
         forgectl_shell(&output, "forgectl apply -f m.yaml");
         if (output.exit_code != 1 || !strstr(output.err, cases[i].message) || *output.out)
             fail_msg("%s\nended with %d:\n%s%s", cases[i].text, output.exit_code, output.out, output.err);
@@ -113,7 +80,7 @@ static void test_apply_names_what_is_wrong(void **state)
 
 static void test_apply_tells_every_problem_at_once(void **state)
 {
-    write_file("m.yaml", "kind: project\nname: 5\nx: y\n---\nkind: nothing\n---\nkind: tag\n");
+    forgectl_write_file("m.yaml", "kind: project\nname: 5\nx: y\n---\nkind: nothing\n---\nkind: tag\n");
     expect_output(
         1, "",
         "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
@@ -134,7 +101,7 @@ static void test_apply_ends_an_alias_bomb(void **state)
                                "- &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\n- &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n"
                                "- &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\n- &f [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n"
                                "- &g [*f, *f, *f, *f, *f, *f, *f, *f, *f, *f]\n";
-    write_file("m.yaml", bomb);
+    forgectl_write_file("m.yaml", bomb);
     expect_output(1, "", "forgectl: m.yaml:4:22: with its aliases followed the document has more than 1000000 values or 16777216 bytes\n",
                   "forgectl apply -f m.yaml");
     expect_output(0, "more than 1000 anchors\n", "",
@@ -156,18 +123,19 @@ static void test_apply_without_a_manifest(void **state)
 static void test_apply_refuses_references_to_nothing(void **state)
 {
     int64_t projects = count("projects");
-    write_file("m.yaml", "kind: project\nname: Fresh\n---\nkind: prompt\nproject: Nowhere\nname: a\ncontent: x\n---\n"
-                         "kind: execution\nproject: Fresh\nprompt: b\n---\nkind: prompt\nproject: Fresh\nname: c\ncontent: x\ntags: [t]\n");
+    forgectl_write_file("m.yaml",
+                        "kind: project\nname: Fresh\n---\nkind: prompt\nproject: Nowhere\nname: a\ncontent: x\n---\n"
+                        "kind: execution\nproject: Fresh\nprompt: b\n---\nkind: prompt\nproject: Fresh\nname: c\ncontent: x\ntags: [t]\n");
     expect_output(1, "",
                   "forgectl: m.yaml:5:10: there is no project \"Nowhere\"\n"
                   "forgectl: m.yaml:13:1: prompt \"c\": there is no tag \"t\"\n"
                   "forgectl: m.yaml:11:9: there is no prompt \"b\"\n",
                   "forgectl apply -f m.yaml");
     assert_int_equal(count("projects"), projects);
-    write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n");
+    forgectl_write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n");
     expect_output(69, "", "forgectl: there is no project \"Nowhere\"\n", "forgectl apply -f m.yaml --project Nowhere");
     /* The same prompt, once by its project's name and once by the default. */
-    write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n---\nkind: prompt\nproject: Support\nname: a\ncontent: y\n");
+    forgectl_write_file("m.yaml", "kind: prompt\nname: a\ncontent: x\n---\nkind: prompt\nproject: Support\nname: a\ncontent: y\n");
     expect_output(1, "", "forgectl: m.yaml:5:1: prompt \"a\" is there already, under another spelling\n", "forgectl apply -f m.yaml");
 }
 
@@ -198,7 +166,7 @@ static void test_apply_plans_applies_and_applies_again(void **state)
 {
     static const char plan[] = "+ project Library\n+ tag a\n+ tag b\n+ prompt answer in Library\n+ execution answer in Library (4)\n"
                                "5 to create, 0 to update, 0 unchanged\n";
-    write_file("library.yaml", library);
+    forgectl_write_file("library.yaml", library);
     expect_output(0, plan, "", "forgectl apply -f library.yaml --dry-run");
     expect_counts(1, 0, 1, 1, 0);
     expect_output(0, plan,
@@ -220,8 +188,9 @@ static void test_apply_plans_applies_and_applies_again(void **state)
 /* What differs is updated; what the manifest does not say stays. */
 static void test_apply_updates_what_differs(void **state)
 {
-    write_file("m.yaml", "kind: project\nname: Library\ndescription: Books\n---\nkind: tag\nname: c\n---\nkind: prompt\nproject: Library\n"
-                         "name: answer\ndescription: Replies\ntags: [c, a]\ncontent: four\n");
+    forgectl_write_file("m.yaml",
+                        "kind: project\nname: Library\ndescription: Books\n---\nkind: tag\nname: c\n---\nkind: prompt\nproject: Library\n"
+                        "name: answer\ndescription: Replies\ntags: [c, a]\ncontent: four\n");
     expect_output(0,
                   "~ project Library (description)\n+ tag c\n~ prompt answer in Library (description, tags, 1 new version)\n"
                   "1 to create, 2 to update, 0 unchanged\n",
@@ -246,8 +215,9 @@ static void test_apply_updates_what_differs(void **state)
 
 static void test_apply_makes_the_marked_version_current(void **state)
 {
-    write_file("m.yaml",
-               "kind: prompt\nproject: Library\nname: marked\nversions:\n- content: a\n- {content: b, make_current: true}\n- content: c\n");
+    forgectl_write_file(
+        "m.yaml",
+        "kind: prompt\nproject: Library\nname: marked\nversions:\n- content: a\n- {content: b, make_current: true}\n- content: c\n");
     expect_output(0, NULL, "[1/1] created prompt marked\n", "forgectl apply -f m.yaml");
     expect_output(0, "b\n", "", "forgectl prompt render marked --project Library");
     expect_output(0, "  prompt marked in Library\n0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml");
@@ -259,16 +229,16 @@ static void test_apply_counts_executions(void **state)
     char text[1024];
     int64_t before = count("executions");
     static const char one[] = "kind: execution\nproject: Library\nprompt: marked\nnotes: same\n";
-    write_file("m.yaml", one);
+    forgectl_write_file("m.yaml", one);
     expect_output(0, NULL, "[1/1] created execution marked (1)\n", "forgectl apply -f m.yaml");
     snprintf(text, sizeof text, "%s---\n%s---\n%sexecute_time: 2026-03-02T09:15:00.123456Z\n", one, one, one);
-    write_file("m.yaml", text);
+    forgectl_write_file("m.yaml", text);
     expect_output(0, NULL, "[1/1] created execution marked (2)\n", "forgectl apply -f m.yaml");
     expect_output(0, NULL, "", "forgectl apply -f m.yaml");
     assert_int_equal(count("executions"), before + 3);
-    write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nrating: 9\n");
+    forgectl_write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nrating: 9\n");
     expect_output(67, NULL, NULL, "forgectl apply -f m.yaml");
-    write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nversion: 9\n");
+    forgectl_write_file("m.yaml", "kind: execution\nproject: Library\nprompt: marked\nversion: 9\n");
     expect_output(69, NULL, NULL, "forgectl apply -f m.yaml");
     assert_int_equal(count("executions"), before + 3);
 }
@@ -292,16 +262,16 @@ static void test_apply_killed_at_any_moment(void **state)
 
 static void test_apply_creates_and_updates_users(void **state)
 {
-    write_file("m.yaml", "kind: user\nemail: Grace@Home.example\nrole: viewer\npassword: first\n");
+    forgectl_write_file("m.yaml", "kind: user\nemail: Grace@Home.example\nrole: viewer\npassword: first\n");
     expect_output(0, NULL, "[1/1] created user Grace@Home.example\n", "forgectl apply -f m.yaml");
-    write_file("m.yaml", "kind: user\nemail: grace@home.example\ndisplay_name: Grace\nrole: ROLE_DEVELOPER\npassword: second\n");
+    forgectl_write_file("m.yaml", "kind: user\nemail: grace@home.example\ndisplay_name: Grace\nrole: ROLE_DEVELOPER\npassword: second\n");
     expect_output(0, NULL, "[1/1] updated user grace@home.example (display_name, role)\n", "forgectl apply -f m.yaml");
     expect_output(0, "", "", "forgectl apply -f m.yaml -o name");
     expect_output(80, "", NULL, "printf 'second\n' | FORGE_TOKEN= forgectl login grace@home.example --password-stdin");
     expect_output(0, "", NULL, "printf 'first\n' | FORGE_TOKEN= forgectl login grace@home.example --password-stdin --context grace");
     expect_output(0, "1\n", "", "FORGE_TOKEN= forgectl whoami --context grace -o json | grep -c ROLE_DEVELOPER");
     /* Twice in one manifest, in two spellings. */
-    write_file("m.yaml", "kind: user\nemail: grace@home.example\n---\nkind: user\nemail: GRACE@home.example\n");
+    forgectl_write_file("m.yaml", "kind: user\nemail: grace@home.example\n---\nkind: user\nemail: GRACE@home.example\n");
     expect_output(1, "", "forgectl: m.yaml:4:1: user \"GRACE@home.example\" is there already, under another spelling\n",
                   "forgectl apply -f m.yaml");
     expect_output(71, "", NULL, "FORGE_TOKEN=%s forgectl apply -f m.yaml", world.home.ingest_key);
@@ -310,7 +280,7 @@ static void test_apply_creates_and_updates_users(void **state)
 /* The server's refusal names the object, what was done and what to do. */
 static void test_apply_passes_a_refusal_on(void **state)
 {
-    write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{ b'\n");
+    forgectl_write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{ b'\n");
     struct child_output output;
     forgectl_shell(&output, "forgectl apply -f m.yaml");
     assert_int_equal(output.exit_code, 67);
@@ -319,7 +289,7 @@ static void test_apply_passes_a_refusal_on(void **state)
         strstr(output.err, "  That was prompt \"broken\", m.yaml:4:1. 1 of 2 steps are done and stay; apply again to go on.\n"));
     child_output_done(&output);
     expect_output(71, NULL, NULL, "FORGE_TOKEN=%s forgectl apply -f m.yaml", world.home.read_key);
-    write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{b}}'\n");
+    forgectl_write_file("m.yaml", "kind: project\nname: Before\n---\nkind: prompt\nproject: Before\nname: broken\ncontent: 'a {{b}}'\n");
     expect_output(0, NULL, "[1/1] created prompt broken\n", "forgectl apply -f m.yaml");
 }
 
@@ -327,13 +297,13 @@ static void test_apply_passes_a_refusal_on(void **state)
 
 static void test_apply_chooses_a_project(void **state)
 {
-    write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n");
+    forgectl_write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n");
     expect_output(0, "+ prompt placed in Library\n1 to create, 0 to update, 0 unchanged\n", "",
                   "forgectl apply -f m.yaml --dry-run --project Library");
     expect_output(0, "+ prompt placed in Support\n1 to create, 0 to update, 0 unchanged\n", "",
                   "FORGE_PROJECT=%s forgectl apply -f m.yaml --dry-run", world.home.project_id);
     expect_output(0, "+ prompt placed in Before\n1 to create, 0 to update, 0 unchanged\n", "", "forgectl apply -f m.yaml --dry-run");
-    write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n---\nkind: project\nname: A first one\n");
+    forgectl_write_file("m.yaml", "kind: prompt\nname: placed\ncontent: x\n---\nkind: project\nname: A first one\n");
     expect_output(0, "+ project A first one\n+ prompt placed in A first one\n2 to create, 0 to update, 0 unchanged\n", "",
                   "forgectl apply -f m.yaml --dry-run");
 }
@@ -351,7 +321,7 @@ static const char models[] =
 
 static void test_apply_of_models_and_their_prices(void **state)
 {
-    write_file("models.yaml", models);
+    forgectl_write_file("models.yaml", models);
     expect_output(0, "+ provider OpenAI\n+ model gpt-4 in OpenAI\n+ prompt modelled in Library\n3 to create, 0 to update, 0 unchanged\n",
                   "[1/3] created provider OpenAI\n[2/3] created model gpt-4\n[3/3] created prompt modelled\n",
                   "forgectl apply -f models.yaml");
@@ -360,11 +330,12 @@ static void test_apply_of_models_and_their_prices(void **state)
     assert_int_equal(count("model_prices"), 2);
     assert_int_equal(count("ai_models"), 1);
     assert_int_equal(world_number(&world, "select count(*) from prompt_versions v join ai_models m on m.id = v.model_id"), 1);
-    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: gpt-4\naliases: [gpt-4-0314]\nprices:\n"
-                         "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: output}]\n"
-                         "- effective_time: 2025-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 1}]\n"
-                         "---\nkind: model\nprovider: OpenAI\nname: gpt-5\n---\nkind: prompt\nproject: Library\nname: modelled\n"
-                         "content: one\nmodel: {provider: OpenAI, name: gpt-5}\n");
+    forgectl_write_file("m.yaml",
+                        "kind: model\nprovider: OpenAI\nname: gpt-4\naliases: [gpt-4-0314]\nprices:\n"
+                        "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: output}]\n"
+                        "- effective_time: 2025-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 1}]\n"
+                        "---\nkind: model\nprovider: OpenAI\nname: gpt-5\n---\nkind: prompt\nproject: Library\nname: modelled\n"
+                        "content: one\nmodel: {provider: OpenAI, name: gpt-5}\n");
     expect_output(0,
                   "  model gpt-4 in OpenAI\n+ model gpt-5 in OpenAI\n  prompt modelled in Library\n1 to create, 0 to update, 2 unchanged\n",
                   "", "forgectl apply -f m.yaml --create-only --dry-run");
@@ -378,18 +349,19 @@ static void test_apply_of_models_and_their_prices(void **state)
 
 static void test_apply_changes_no_price(void **state)
 {
-    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: gpt-4\nprices:\n"
-                         "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 7}]\n");
+    forgectl_write_file("m.yaml",
+                        "kind: model\nprovider: OpenAI\nname: gpt-4\nprices:\n"
+                        "- effective_time: 2024-01-01T00:00:00Z\n  usage_prices: [{usage_type: input, micros_per_million_tokens: 7}]\n");
     expect_output(1, "", "forgectl: m.yaml:1:1: prices[0]: the server has another price from this time on, and prices never change\n",
                   "forgectl apply -f m.yaml");
-    write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: new\nprices:\n- usage_prices: [{usage_type: input}]\n"
-                         "- effective_time: 2024-01-01T00:00:00Z\n- effective_time: 2024-01-01T00:00:00.0000001Z\n");
+    forgectl_write_file("m.yaml", "kind: model\nprovider: OpenAI\nname: new\nprices:\n- usage_prices: [{usage_type: input}]\n"
+                                  "- effective_time: 2024-01-01T00:00:00Z\n- effective_time: 2024-01-01T00:00:00.0000001Z\n");
     expect_output(1, "",
                   "forgectl: m.yaml:1:1: prices[0]: effective_time is missing: a manifest finds a price by it\n"
                   "forgectl: m.yaml:1:1: prices[2]: begins when prices[1] does\n",
                   "forgectl apply -f m.yaml");
-    write_file("m.yaml", "kind: prompt\nproject: Library\nname: x\ncontent: x\nmodel: {provider: Nobody, name: gpt-4}\n---\n"
-                         "kind: model\nprovider: Nobody\nname: x\n");
+    forgectl_write_file("m.yaml", "kind: prompt\nproject: Library\nname: x\ncontent: x\nmodel: {provider: Nobody, name: gpt-4}\n---\n"
+                                  "kind: model\nprovider: Nobody\nname: x\n");
     expect_output(1, "",
                   "forgectl: m.yaml:8:11: there is no provider \"Nobody\"\n"
                   "forgectl: m.yaml:1:1: prompt \"x\": there is no model \"gpt-4\" of provider \"Nobody\"\n",
@@ -431,7 +403,7 @@ static void test_export_is_applied_unchanged(void **state)
                               "- {messages: [{role: system, content: \"0x10\"}, {role: user, content: \"\\u2028\\ttext\\n\"}]}\n"
                               "---\nkind: execution\nproject: Odd\nprompt: \" odd: # - 'x' \"\nversion: 3\nrating: 1\nsuccess: false\n"
                               "notes: \"yes\"\nexecute_time: 2026-03-02T09:15:00.000001Z\n";
-    write_file("odd.yaml", odd);
+    forgectl_write_file("odd.yaml", odd);
     expect_output(0, NULL, NULL, "forgectl apply -f odd.yaml");
     expect_output(0, "", "", "forgectl export --project Odd --executions > exported.yaml && forgectl apply -f exported.yaml -o name");
     /* In another organization everything of it is made again, and exported there it is the same text. */
@@ -480,5 +452,5 @@ int main(void)
         cmocka_unit_test(test_export_of_models),
         cmocka_unit_test(test_export_of_a_prompt_goes_anywhere),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, forgectl_open_world, forgectl_close_world);
 }

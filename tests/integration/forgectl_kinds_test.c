@@ -2,31 +2,13 @@
  */
 #include "forgectl_test_support.h"
 
-#include "support/world.h"
-
 #include <pthread.h>
-#include <pty.h>
-#include <sys/wait.h>
-
-static struct world world;
 
 static int set_up(void **state)
 {
-    world_open(&world, NULL);
-    forgectl_make_home();
-    forgectl_set("LC_ALL", "C.UTF-8");
-    forgectl_set("FORGE_SERVER", world_address(&world, 0));
-    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(world.files), "ca.pem"));
-    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+    forgectl_open_world(state);
     forgectl_set("FORGE_OPERATOR_TOKEN", world.operator_token);
     forgectl_set("FORGE_PROJECT", world.home.project_id);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    forgectl_remove_home();
-    world_close(&world);
     return 0;
 }
 
@@ -76,40 +58,58 @@ static void test_users(void **state)
     expect_output(73, "", NULL, "forgectl user delete %s --yes", world.home.email); /* the last admin */
 }
 
+static const char *answer;
+
+static void answer_question(int terminal, const char *seen)
+{
+    static const char question[] = "Delete prompt asked? [y/N] ";
+    size_t length = strlen(seen);
+    if (length >= sizeof question - 1 && !strcmp(seen + length - (sizeof question - 1), question))
+        assert_int_equal(write(terminal, answer, strlen(answer)), strlen(answer));
+}
+
 /* On a terminal forgectl asks, and takes anything but yes for no. */
 static void test_deletion_asks_on_a_terminal(void **state)
 {
-    static const char *const answers[] = {"n\n", "yes\n"};
+    static const char *const answers[] = {"n\n", "yes\n"}, *const line[] = {"forgectl", "prompt", "delete", "asked", NULL};
+    char seen[1024];
     expect_output(0, NULL, "", "forgectl prompt create asked --content x");
     for (int i = 0; i < 2; i++) {
-        int terminal, status;
-        char seen[1024] = "";
-        size_t length = 0;
-        pid_t child = forkpty(&terminal, NULL, NULL, NULL);
-        assert_true(child >= 0);
-        if (!child) {
-            for (char **variable = forgectl_environment; *variable; variable++)
-                putenv(*variable);
-            char program[512];
-            snprintf(program, sizeof program, "%s/bin/forgectl", getenv("FORGE_BINARY_DIR"));
-            execl(program, "forgectl", "prompt", "delete", "asked", (char *)NULL);
-            _exit(127);
-        }
-        ssize_t got;
-        bool answered = false;
-        while (length < sizeof seen - 1 && (got = read(terminal, seen + length, sizeof seen - 1 - length)) > 0) {
-            length += (size_t)got;
-            seen[length] = '\0';
-            if (!answered && strstr(seen, "Delete prompt asked? [y/N] "))
-                answered = write(terminal, answers[i], strlen(answers[i])) > 0;
-        }
-        assert_int_equal(waitpid(child, &status, 0), child);
-        close(terminal);
-        assert_true(answered);
-        assert_int_equal(WEXITSTATUS(status), i == 0 ? 1 : 0);
+        answer = answers[i];
+        assert_int_equal(forgectl_on_terminal(line, seen, sizeof seen, answer_question), i == 0 ? 1 : 0);
         assert_non_null(strstr(seen, i == 0 ? "not deleted" : "Deleted asked"));
     }
     expect_output(69, "", NULL, "forgectl prompt get asked");
+}
+
+/* ---- colour ---- */
+
+/* What the terminal shows of a diff, and what a pipe gets: the same but for the colours. */
+static void test_colour_on_a_terminal_only(void **state)
+{
+    static const char *const lines[][7] = {{"forgectl", "prompt", "diff", "painted", NULL},
+                                           {"forgectl", "prompt", "diff", "painted", "--color", "never", NULL}};
+    static const char coloured[] = "\033[36m@@ -1 +1 @@\033[0m\r\n\033[31m-one\033[0m\r\n\033[32m+two\033[0m\r\n";
+    static const char plain[] = "@@ -1 +1 @@\n-one\n+two\n";
+    static const char on_terminal[] = "@@ -1 +1 @@\r\n-one\r\n+two\r\n";
+    char seen[1024];
+    expect_output(0, NULL, "",
+                  "printf 'one\\n' | forgectl prompt create painted --file - && "
+                  "printf 'two\\n' | forgectl prompt add-version painted --file - --make-current");
+    forgectl_set("TERM", "xterm");
+    assert_int_equal(forgectl_on_terminal(lines[0], seen, sizeof seen, NULL), 0);
+    if (!strstr(seen, coloured))
+        fail_msg("%s", seen);
+    assert_int_equal(forgectl_on_terminal(lines[1], seen, sizeof seen, NULL), 0);
+    assert_non_null(strstr(seen, on_terminal));
+    forgectl_set("NO_COLOR", "1");
+    assert_int_equal(forgectl_on_terminal(lines[0], seen, sizeof seen, NULL), 0);
+    assert_non_null(strstr(seen, on_terminal));
+    forgectl_set("NO_COLOR", "");
+    expect_output(0, plain, "", "forgectl prompt diff painted | tail -3");
+    expect_output(0, "\033[31m-one\033[0m\n", "", "NO_COLOR=1 forgectl prompt diff painted --color always | grep one");
+    expect_output(2, "", "forgectl: --color must be auto, always or never, not \"red\"\n", "forgectl prompt diff painted --color red");
+    expect_output(0, NULL, "", "forgectl prompt delete painted --yes");
 }
 
 /* ---- key ---- */
@@ -305,8 +305,19 @@ static void test_tags_and_executions(void **state)
                   "Executions    2\n"
                   "Success rate  0.5\n"
                   "Rated         1\n"
-                  "Rating        4\n",
-                  "", "forgectl prompt stats used");
+                  "Rating        4\n"
+                  "\n"
+                  "Successes by version\n"
+                  "1      #################                    50%  1 of 2\n"
+                  "\n"
+                  "Ratings of all versions\n"
+                  "5                                            0%  0\n"
+                  "4      ##################################  100%  1\n"
+                  "3                                            0%  0\n"
+                  "2                                            0%  0\n"
+                  "1                                            0%  0\n",
+                  "", "LC_ALL=C COLUMNS=69 forgectl prompt stats used");
+    expect_output(0, "1      ██▌     50%  1 of 2\n", "", "COLUMNS=40 forgectl prompt stats used | grep ' of 2'");
     expect_output(0, "rating_counts:\n- \"0\"\n", "", "forgectl prompt stats used -o yaml | grep -m1 -A1 rating_counts | sed 's/^ *//'");
     expect_output(0, "", "", "forgectl prompt untag used coding -o name | grep .; true");
     expect_output(0, "Deleted coding\n", "", "forgectl tag delete coding --yes");
@@ -583,6 +594,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_users),
         cmocka_unit_test(test_deletion_asks_on_a_terminal),
+        cmocka_unit_test(test_colour_on_a_terminal_only),
         cmocka_unit_test(test_key_lists),
         cmocka_unit_test(test_projects_change),
         cmocka_unit_test(test_prompts_change),
@@ -600,5 +612,5 @@ int main(void)
         cmocka_unit_test(test_audit_is_verified),
         cmocka_unit_test(test_organizations),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, forgectl_close_world);
 }

@@ -1,30 +1,12 @@
 /* forgectl against a real forged with a real PostgreSQL: what people see. */
 #include "forgectl_test_support.h"
 
-#include "support/world.h"
-
-#include <pty.h>
-#include <sys/wait.h>
 #include <termios.h>
-
-static struct world world;
 
 static int set_up(void **state)
 {
-    world_open(&world, NULL);
-    forgectl_make_home();
-    forgectl_set("LC_ALL", "C.UTF-8");
-    forgectl_set("FORGE_SERVER", world_address(&world, 0));
-    forgectl_set("FORGE_CA", tls_files_path(forged_world_tls(world.files), "ca.pem"));
-    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+    forgectl_open_world(state);
     forgectl_set("FORGE_PROJECT", world.home.project_id);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    forgectl_remove_home();
-    world_close(&world);
     return 0;
 }
 
@@ -63,41 +45,27 @@ static void test_login_with_a_wrong_password(void **state)
     child_output_done(&output);
 }
 
+/* The prompt comes before the echo ends; what is typed in between is thrown away, so wait until the terminal is silent. */
+static void type_password(int terminal, const char *seen)
+{
+    static const char prompt[] = "Password: ";
+    struct termios settings;
+    char typed[80];
+    size_t length = strlen(seen);
+    if (length < sizeof prompt - 1 || strcmp(seen + length - (sizeof prompt - 1), prompt) != 0)
+        return;
+    while (tcgetattr(terminal, &settings) == 0 && (settings.c_lflag & ECHO))
+        world_sleep_ms(1);
+    snprintf(typed, sizeof typed, "%s\n", world.home.password);
+    assert_int_equal(write(terminal, typed, strlen(typed)), strlen(typed));
+}
+
 /* A terminal of its own for forgectl: the password is typed when it is asked for, and must not be seen. */
 static void test_login_asks_without_echo(void **state)
 {
-    int terminal;
-    char seen[4096] = "", typed[80];
-    size_t length = 0;
-    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
-    assert_true(child >= 0);
-    if (!child) {
-        for (char **variable = forgectl_environment; *variable; variable++)
-            putenv(*variable);
-        char program[512];
-        snprintf(program, sizeof program, "%s/bin/forgectl", getenv("FORGE_BINARY_DIR"));
-        execl(program, "forgectl", "login", world.home.email, "--context", "terminal", (char *)NULL);
-        _exit(127);
-    }
-    bool has_typed = false;
-    ssize_t got;
-    while (length < sizeof seen - 1 && (got = read(terminal, seen + length, sizeof seen - 1 - length)) > 0) {
-        length += (size_t)got;
-        seen[length] = '\0';
-        if (!has_typed && strstr(seen, "Password: ")) {
-            /* The prompt comes before the echo ends; what is typed in between is thrown away, so wait until the terminal is silent. */
-            struct termios settings;
-            while (tcgetattr(terminal, &settings) == 0 && (settings.c_lflag & ECHO))
-                world_sleep_ms(1);
-            snprintf(typed, sizeof typed, "%s\n", world.home.password);
-            assert_int_equal(write(terminal, typed, strlen(typed)), strlen(typed));
-            has_typed = true;
-        }
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    close(terminal);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    const char *const line[] = {"forgectl", "login", world.home.email, "--context", "terminal", NULL};
+    char seen[4096];
+    if (forgectl_on_terminal(line, seen, sizeof seen, type_password) != 0)
         fail_msg("%s", seen);
     assert_non_null(strstr(seen, "Logged in as "));
     assert_null(strstr(seen, world.home.password));
@@ -301,5 +269,5 @@ int main(void)
         cmocka_unit_test(test_services_and_describe),
         cmocka_unit_test(test_health_of_a_server_that_stops),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, forgectl_close_world);
 }

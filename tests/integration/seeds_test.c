@@ -1,9 +1,6 @@
 /* seeds/: each manifest on a fresh database, again, after a reset of the database, both together, and interrupted at any moment. */
 #include "forgectl_test_support.h"
 
-#include "support/forged_child.h"
-#include "support/pg_cluster.h"
-
 /* A database of its own with a server on it. */
 struct home {
     struct forged_world *files;

@@ -1,0 +1,13 @@
+/* Answers that are more than a table, as people look at them. Each prints to out as the terminal allows and keeps nothing. */
+#ifndef FORGECTL_VIEW_H
+#define FORGECTL_VIEW_H
+
+#include "forge/forge.h"
+#include "terminal.h"
+
+/* The unified differences of two versions: what was added green, what was removed red. */
+void view_diff(FILE *out, const struct terminal *terminal, const Forge__V1__DiffPromptVersionsResponse *diff);
+/* Bars: the share of successes of each version and of all, then how often each rating was given. Nothing without executions. */
+void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats);
+
+#endif

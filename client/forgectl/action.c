@@ -1,5 +1,6 @@
 /* Commands that are one call. The request is built as proto3 JSON from the arguments and options that name a field, so that enums, times,
  * masks and wrappers are read as `forgectl call` reads them; the reply is printed by the columns of the action. */
+#include "evaluator.h"
 #include "resolve.h"
 
 #include <ctype.h>
@@ -33,6 +34,23 @@ static int take_number(const char *what, const char *text, const struct cli_opti
         return cli_fail(CLI_USAGE, "%s must be a number from %ld to %ld, not \"%s\"", what, option->least, option->most, text);
     *out = json_integer(number);
     return CLI_OK;
+}
+
+static int take_decimal(const char *what, const char *text, json_t **out)
+{
+    char *end;
+    double number = strtod(text, &end);
+    *out = *text && !*end ? json_real(number) : NULL; /* NULL too for infinity and NaN */
+    return *out ? CLI_OK : cli_fail(CLI_USAGE, "%s must be a number, not \"%s\"", what, text);
+}
+
+static int take_pair(const char *what, const char *text, json_t **out)
+{
+    size_t length = strcspn(text, "=");
+    if (!length || !text[length])
+        return cli_fail(CLI_USAGE, "%s must be key=value, not \"%s\"", what, text);
+    *out = json_pack("{s:s%, s:s}", "key", text, length, "value", text + length + 1);
+    return *out ? CLI_OK : cli_fail(CLI_USAGE, "the text is not UTF-8");
 }
 
 /* The enum's value whose name ends in the text: "admin" is ROLE_ADMIN. The choices are named when there is none. */
@@ -178,6 +196,10 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_file(cli, text, out);
     case CLI_TAKE_NUMBER:
         return take_number(what, text, option, out);
+    case CLI_TAKE_DECIMAL:
+        return take_decimal(what, text, out);
+    case CLI_TAKE_PAIR:
+        return take_pair(what, text, out);
     case CLI_TAKE_TRUE:
         *out = json_true();
         return CLI_OK;
@@ -201,6 +223,10 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_secret(cli, text, out);
     case CLI_TAKE_PRICE:
         return take_price(option, text, out);
+    case CLI_TAKE_EVALUATOR:
+        return evaluator_take(cli, text, out);
+    case CLI_TAKE_FIELDS:
+        return evaluator_take_file(cli, text, out);
     case CLI_TAKE_PROJECT:
     case CLI_TAKE_PROMPT:
     case CLI_TAKE_DATASET:
@@ -229,11 +255,33 @@ static int set(json_t *request, const char *field, json_t *value, bool appends)
                : cli_fail(CLI_FAILED, "no memory for the request");
 }
 
+/* Each field of a file as if it were given by an option. */
+static int set_fields(json_t *request, json_t *fields)
+{
+    const char *name;
+    json_t *value;
+    int code = CLI_OK;
+    json_object_foreach(fields, name, value)
+    {
+        size_t index;
+        json_t *element;
+        if (!json_is_array(value)) {
+            code = code == CLI_OK ? set(request, name, json_incref(value), false) : code;
+            continue;
+        }
+        json_array_foreach(value, index, element) code = code == CLI_OK ? set(request, name, json_incref(element), true) : code;
+    }
+    json_decref(fields);
+    return code;
+}
+
 static int set_option(struct cli *cli, json_t *request, const struct cli_option *option, const char *text)
 {
     json_t *value = NULL;
     const char *what = forge_arena_printf(&cli->arena, "--%s", option->name);
     int code = take_value(cli, option->take, what, option->field, text, option, &value);
+    if (code == CLI_OK && option->take == CLI_TAKE_FIELDS)
+        return set_fields(request, value);
     return code == CLI_OK ? set(request, option->field, value, option->is_repeated || option->take == CLI_TAKE_PRICE) : code;
 }
 

@@ -30,24 +30,28 @@ struct output_column;
 /* How the value of an option, or an argument, becomes a field of the request; see command_action in action.c. */
 enum cli_take {
     CLI_TAKE_TEXT,
-    CLI_TAKE_FILE,     /* the content of a file, "-" = standard input */
-    CLI_TAKE_NUMBER,   /* a whole number */
-    CLI_TAKE_TRUE,     /* a flag: true */
-    CLI_TAKE_FALSE,    /* a flag: false */
-    CLI_TAKE_SWITCH,   /* true or false */
-    CLI_TAKE_ENUM,     /* a value of the field's enum without its prefix, in lower case */
-    CLI_TAKE_DAYS,     /* so many days from now, as a time */
-    CLI_TAKE_SPLIT,    /* this argument and all behind it: version=weight each */
-    CLI_TAKE_PASSWORD, /* a flag: read from standard input, or asked for */
-    CLI_TAKE_SECRET,   /* the content of a file, "-" = standard input, without a line break at its end */
-    CLI_TAKE_PRICE,    /* dollars for a million tokens, added to a list of UsagePrice; the option is called <kind of tokens>-price */
-    CLI_TAKE_PROJECT,  /* ids of what has a name: a project, ... */
-    CLI_TAKE_PROMPT,   /* a prompt of --project */
-    CLI_TAKE_DATASET,  /* a dataset of --project */
-    CLI_TAKE_USER,     /* a user, by e-mail */
-    CLI_TAKE_ACCOUNT,  /* a service account */
-    CLI_TAKE_PROVIDER, /* a provider of models */
-    CLI_TAKE_MODEL     /* a model, of --provider where several have one of this name */
+    CLI_TAKE_FILE,      /* the content of a file, "-" = standard input */
+    CLI_TAKE_NUMBER,    /* a whole number */
+    CLI_TAKE_DECIMAL,   /* a number */
+    CLI_TAKE_PAIR,      /* key=value */
+    CLI_TAKE_TRUE,      /* a flag: true */
+    CLI_TAKE_FALSE,     /* a flag: false */
+    CLI_TAKE_SWITCH,    /* true or false */
+    CLI_TAKE_ENUM,      /* a value of the field's enum without its prefix, in lower case */
+    CLI_TAKE_DAYS,      /* so many days from now, as a time */
+    CLI_TAKE_SPLIT,     /* this argument and all behind it: version=weight each */
+    CLI_TAKE_PASSWORD,  /* a flag: read from standard input, or asked for */
+    CLI_TAKE_SECRET,    /* the content of a file, "-" = standard input, without a line break at its end */
+    CLI_TAKE_PRICE,     /* dollars for a million tokens, added to a list of UsagePrice; the option is called <kind of tokens>-price */
+    CLI_TAKE_EVALUATOR, /* kind or kind=value, see evaluator.h */
+    CLI_TAKE_FIELDS,    /* a file with fields of the request */
+    CLI_TAKE_PROJECT,   /* ids of what has a name: a project, ... */
+    CLI_TAKE_PROMPT,    /* a prompt of --project */
+    CLI_TAKE_DATASET,   /* a dataset of --project */
+    CLI_TAKE_USER,      /* a user, by e-mail */
+    CLI_TAKE_ACCOUNT,   /* a service account */
+    CLI_TAKE_PROVIDER,  /* a provider of models */
+    CLI_TAKE_MODEL      /* a model, of --provider where several have one of this name */
 };
 
 /* "--name VALUE", or a flag when value is NULL. */
@@ -98,7 +102,7 @@ struct cli_command {
 extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
-extern const struct cli_command tree_project[], tree_prompt[], tree_label[], tree_tag[], tree_execution[], tree_dataset[];
+extern const struct cli_command tree_project[], tree_prompt[], tree_label[], tree_tag[], tree_execution[], tree_dataset[], tree_eval[];
 extern const struct cli_command tree_provider[], tree_model[];
 extern const struct cli_option cli_global_options[];
 
@@ -187,6 +191,8 @@ int command_ping(struct cli *cli);
 int command_action(struct cli *cli);
 int command_audit_verify(struct cli *cli);
 int command_dataset_add(struct cli *cli);
+int command_eval_add(struct cli *cli);
+int command_eval_compare(struct cli *cli);
 int command_prompt_create(struct cli *cli);
 int command_prompt_diff(struct cli *cli);
 int command_prompt_get(struct cli *cli);

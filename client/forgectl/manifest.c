@@ -537,14 +537,14 @@ static void syntax_problem(struct manifest *manifest, const char *file, const ch
 }
 
 /* libyaml looks through all anchors at each one, and follows an alias into itself: too many and too deep are refused before. */
-static bool check_events(struct manifest *manifest, const char *file, const char *text, size_t size, yaml_parser_t *parser)
+static void check_events(struct manifest *manifest, const char *file, const char *text, size_t size, yaml_parser_t *parser)
 {
     unsigned anchors = 0;
     for (bool is_end = false; !is_end;) {
         yaml_event_t event;
         if (!yaml_parser_parse(parser, &event)) {
             syntax_problem(manifest, file, text, size, parser);
-            return false;
+            return;
         }
         is_end = event.type == YAML_STREAM_END_EVENT;
         anchors += (event.type == YAML_SCALAR_EVENT && event.data.scalar.anchor) ||
@@ -554,10 +554,9 @@ static bool check_events(struct manifest *manifest, const char *file, const char
         yaml_event_delete(&event);
         if (anchors > MANIFEST_ANCHORS_MAX) {
             manifest_add_problem(manifest, &at, "more than %d anchors", MANIFEST_ANCHORS_MAX);
-            return false;
+            return;
         }
     }
-    return true;
 }
 
 static bool read_document(struct manifest *manifest, const char *file, const char *text, size_t size, yaml_parser_t *parser)
@@ -578,33 +577,74 @@ static bool read_document(struct manifest *manifest, const char *file, const cha
     return goes_on;
 }
 
-static void run_parser(struct manifest *manifest, const char *file, const char *text, size_t size, bool is_check)
+static void read_documents(struct manifest *manifest, const char *file, const char *text, size_t size, yaml_parser_t *parser)
+{
+    while (read_document(manifest, file, text, size, parser))
+        ;
+}
+
+/* Runs a parser over the whole text. */
+static void run_parser(struct manifest *manifest, const char *file, const char *text, size_t size,
+                       void (*run)(struct manifest *, const char *, const char *, size_t, yaml_parser_t *))
 {
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
-    if (is_check)
-        check_events(manifest, file, text, size, &parser);
-    else
-        while (read_document(manifest, file, text, size, &parser))
-            ;
+    run(manifest, file, text, size, &parser);
     yaml_parser_delete(&parser);
+}
+
+/* Is it YAML that can be read without harm? */
+static bool check_text(struct manifest *manifest, const struct manifest_position *at, const char *text, size_t size)
+{
+    size_t problems = manifest->problem_count;
+    if (size > MANIFEST_FILE_BYTES_MAX)
+        manifest_add_problem(manifest, at, "more than %d bytes", MANIFEST_FILE_BYTES_MAX);
+    else
+        run_parser(manifest, at->file, text, size, check_events);
+    return manifest->problem_count == problems;
 }
 
 void manifest_read(struct manifest *manifest, const char *file, const char *text, size_t size)
 {
     size_t problems = manifest->problem_count, objects = manifest->object_count;
     const struct manifest_position at = {.file = copy_text(manifest, file)};
-    if (size > MANIFEST_FILE_BYTES_MAX) {
-        manifest_add_problem(manifest, &at, "more than %d bytes", MANIFEST_FILE_BYTES_MAX);
-        return;
-    }
-    run_parser(manifest, at.file, text, size, true);
-    if (manifest->problem_count == problems)
-        run_parser(manifest, at.file, text, size, false);
+    if (check_text(manifest, &at, text, size))
+        run_parser(manifest, at.file, text, size, read_documents);
     if (manifest->problem_count == problems && manifest->object_count == objects)
         manifest_add_problem(manifest, &at, "holds no object");
+}
+
+/* The first document as a message. */
+static ProtobufCMessage *load_message(struct manifest *manifest, const struct manifest_position *at, yaml_parser_t *parser,
+                                      const struct manifest_shape *shape)
+{
+    yaml_document_t document;
+    ProtobufCMessage *message = NULL;
+    if (!yaml_parser_load(parser, &document))
+        return NULL;
+    struct reader reader = {.manifest = manifest, .file = at->file, .document = &document};
+    const yaml_node_t *root = yaml_document_get_root_node(&document);
+    if (root && root->type == YAML_MAPPING_NODE)
+        message = read_message(&reader, root, shape, NULL);
+    else
+        manifest_add_problem(manifest, at, "must be a mapping with fields of %s", shape->type->short_name);
+    yaml_document_delete(&document);
+    return message;
+}
+
+ProtobufCMessage *manifest_read_message(struct manifest *manifest, const char *file, const char *text, size_t size,
+                                        const struct manifest_shape *shape)
+{
+    const struct manifest_position at = {.file = copy_text(manifest, file)};
+    yaml_parser_t parser;
+    if (!check_text(manifest, &at, text, size) || !yaml_parser_initialize(&parser))
+        return NULL;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    ProtobufCMessage *message = load_message(manifest, &at, &parser, shape);
+    yaml_parser_delete(&parser);
+    return message;
 }
 
 /* ---- all files together ---- */

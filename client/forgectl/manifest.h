@@ -104,6 +104,9 @@ struct manifest {
 
 /* Adds the objects of a file, or problems. Call it for each file. */
 void manifest_read(struct manifest *manifest, const char *file, const char *text, size_t size);
+/* A file of one document that is a message of this shape, and no object of a kind; NULL after problems. */
+ProtobufCMessage *manifest_read_message(struct manifest *manifest, const char *file, const char *text, size_t size,
+                                        const struct manifest_shape *shape);
 /* What can be checked only when all files are read: nothing at all, the same object twice. */
 void manifest_check(struct manifest *manifest);
 void manifest_add_problem(struct manifest *manifest, const struct manifest_position *position, const char *format, ...) FORGE_PRINTF(3, 4);

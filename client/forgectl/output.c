@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <google/protobuf/timestamp.pb-c.h>
+#include <google/protobuf/wrappers.pb-c.h>
 #include <string.h>
 #include <time.h>
 
@@ -111,6 +112,8 @@ static const char *value_text(struct cli *cli, const ProtobufCFieldDescriptor *f
     case PROTOBUF_C_TYPE_MESSAGE:
         if (*(const ProtobufCMessage *const *)at && field->descriptor == &google__protobuf__timestamp__descriptor)
             return time_text(cli, *(const Google__Protobuf__Timestamp *const *)at);
+        if (*(const ProtobufCMessage *const *)at && field->descriptor == &google__protobuf__int64_value__descriptor)
+            return forge_arena_printf(&cli->arena, "%lld", (long long)(*(const Google__Protobuf__Int64Value *const *)at)->value);
         if (*(const ProtobufCMessage *const *)at && field->descriptor == &forge__v1__usage_price__descriptor)
             return price_text(cli, *(const Forge__V1__UsagePrice *const *)at);
         return "";

@@ -145,6 +145,7 @@ static const struct cli_command root_commands[] = {
     {.name = "tag", .summary = "Tags of prompts", .commands = tree_tag},
     {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
     {.name = "dataset", .summary = "Cases that prompts are evaluated on", .commands = tree_dataset},
+    {.name = "eval", .summary = "Evaluations of prompt versions on datasets", .commands = tree_eval},
     {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
     {.name = "provider", .summary = "Providers of models and their credentials", .commands = tree_provider},
     {.name = "model", .summary = "Models and what they cost", .commands = tree_model},

@@ -10,4 +10,13 @@ void view_diff(FILE *out, const struct terminal *terminal, const Forge__V1__Diff
 /* Bars: the share of successes of each version and of all, then how often each rating was given. Nothing without executions. */
 void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats);
 
+/* Level of significance where none is given. */
+#define VIEW_ALPHA 0.05
+
+/* Counts of a comparison, the verdict of each test at level alpha, and the items of the page. */
+void view_comparison(FILE *out, const struct terminal *terminal, struct forge_arena *arena,
+                     const Forge__V1__CompareEvaluationsResponse *comparison, double alpha);
+/* Does one of the tests say that the candidate is worse, at level alpha? */
+bool view_comparison_is_worse(const Forge__V1__CompareEvaluationsResponse *comparison, double alpha);
+
 #endif

@@ -103,6 +103,31 @@ static void test_forgectl_names_what_is_wrong(void **state)
         {"forgectl prompt get a --version 1 --label b", "forgectl: --version and --label exclude each other\n"},
         {"forgectl prompt list", "forgectl: which project? --project, FORGE_PROJECT, or forgectl context set <name> --project\n"},
         {"forgectl prompt create a", "forgectl: the prompt needs a text: --content TEXT or --file PATH (- for standard input)\n"},
+        {"forgectl eval create a --project p --evaluator exakt",
+         "forgectl: --evaluator must be one of exact, contains, regex, numeric, levenshtein, json_valid, json_schema, latency, cost, "
+         "external, not \"exakt\"\n"},
+        {"forgectl eval create a --evaluator exact=1", "forgectl: --evaluator exact takes no value\n"},
+        {"forgectl eval create a --evaluator regex", "forgectl: --evaluator regex needs a value: regex=pattern\n"},
+        {"forgectl eval create a --evaluator json_schema", "forgectl: --evaluator json_schema needs a value: json_schema=FILE\n"},
+        {"forgectl eval create a --evaluator latency=1.5",
+         "forgectl: --evaluator latency: latency_max_ms must be a whole number, not \"1.5\"\n"},
+        {"forgectl eval create a --evaluator numeric=", "forgectl: --evaluator numeric: absolute_tolerance must be a number, not \"\"\n"},
+        {"forgectl eval create a --evaluator numeric=inf",
+         "forgectl: --evaluator numeric: absolute_tolerance must be a number, not \"inf\"\n"},
+        {"forgectl eval create a --pass-threshold high", "forgectl: --pass-threshold must be a number, not \"high\"\n"},
+        {"forgectl eval create a --pass-threshold nan", "forgectl: --pass-threshold must be a number, not \"nan\"\n"},
+        {"forgectl eval create a --metadata run", "forgectl: --metadata must be key=value, not \"run\"\n"},
+        {"printf 'pass_threshold: 1\\n' | forgectl eval create a --pass-threshold 0.5 -f -",
+         "forgectl: pass_threshold is given twice, in two ways\n"},
+        {"printf 'name: b\\n' | forgectl eval create a -f -", "forgectl: name is given twice, in two ways\n"},
+        {"forgectl eval list --state done --project p", "forgectl: --state must be one of running, completed, cancelled, not \"done\"\n"},
+        {"forgectl eval add a", "forgectl: which results? --file PATH (- for standard input)\n"},
+        {"forgectl eval add a -f - --request-id b",
+         "forgectl: eval add may make many calls: --request-id is of no use; add again instead\n"},
+        {"forgectl eval compare a b --alpha 0", "forgectl: --alpha must be a number over 0 and under 1, not \"0\"\n"},
+        {"forgectl eval compare a b --alpha 5%", "forgectl: --alpha must be a number over 0 and under 1, not \"5%\"\n"},
+        {"forgectl eval compare a b --fail-on all", "forgectl: --fail-on must be broken or worse, not \"all\"\n"},
+        {"forgectl eval compare a", "forgectl: usage: forgectl eval compare <baseline id> <candidate id>\n"},
         {"forgectl ping --server a:0",
          "forgectl: addresses: entry 1, \"a:0\", must be host, host:port or [IPv6]:port with a port of 1 to 65535\n"},
         {"forgectl ping --token 'a b'", "forgectl: token must be printable ASCII without spaces\n"},
@@ -120,6 +145,17 @@ static void test_forgectl_names_what_fails_on_this_machine(void **state)
     expect_output(1, "", NULL, "forgectl ping --ca missing.pem");
     expect_output(1, "", "forgectl: the password must have 1 to 512 bytes\n", "forgectl login a@b.example </dev/null");
     expect_output(1, "", NULL, "forgectl version >/dev/full");
+    expect_output(1, "", "forgectl: cannot read missing.json: No such file or directory\n",
+                  "forgectl eval create a --evaluator json_schema=missing.json");
+    expect_output(1, "",
+                  "forgectl: -:2:1: unknown field \"prompt_id\"; CreateEvaluationRequest has name, description, prompt_version, "
+                  "dataset_version, evaluators, repetitions, pass_threshold, metadata\n",
+                  "printf 'repetitions: 2\\nprompt_id: x\\n' | forgectl eval create a -f -");
+    expect_output(1, "", "forgectl: -:2:20: evaluators[0].regex.pattern: must be a string\n",
+                  "printf 'evaluators:\\n- regex: {pattern: 5}\\n' | forgectl eval create a -f -");
+    expect_output(1, "", "forgectl: -: must be a mapping with fields of CreateEvaluationRequest\n",
+                  "echo '- exact' | forgectl eval create a -f -");
+    expect_output(1, "", NULL, "printf 'evaluators: [\\n' | forgectl eval create a -f -");
 }
 
 static void test_forgectl_without_a_server(void **state)

@@ -15,6 +15,7 @@
 #define GREEN "\033[32m"
 #define RED "\033[31m"
 #define CYAN "\033[36m"
+#define YELLOW "\033[33m"
 #define BOLD "\033[1m"
 #define OFF "\033[0m"
 
@@ -217,6 +218,133 @@ static void test_stats(void **state)
     end_text(out, "\nSuccesses by version\n1      " GREEN "██████████" OFF "                                 25%  1 of 4\n");
 }
 
+/* ---- comparison ---- */
+
+static const Forge__V1__PValueMethod EXACT = FORGE__V1__PVALUE_METHOD__P_VALUE_METHOD_EXACT,
+                                     NORMAL = FORGE__V1__PVALUE_METHOD__P_VALUE_METHOD_NORMAL_APPROXIMATION,
+                                     NONE = FORGE__V1__PVALUE_METHOD__P_VALUE_METHOD_UNSPECIFIED;
+
+/* Prints the comparison and compares all of it. */
+static void expect_comparison(const struct terminal *terminal, const Forge__V1__CompareEvaluationsResponse *comparison, double alpha,
+                              const char *expected)
+{
+    struct forge_arena arena;
+    forge_arena_init(&arena, 1 << 16, NULL);
+    FILE *out = begin_text();
+    view_comparison(out, terminal, &arena, comparison, alpha);
+    end_text(out, expected);
+    forge_arena_done(&arena);
+}
+
+static void test_comparison_of_nothing(void **state)
+{
+    const Forge__V1__CompareEvaluationsResponse comparison = FORGE__V1__COMPARE_EVALUATIONS_RESPONSE__INIT;
+    expect_comparison(&plain, &comparison, VIEW_ALPHA,
+                      "Fixed              0\nBroken             0\nStill passing      0\nStill failing      0\n"
+                      "Only in baseline   0\nOnly in candidate  0\nMean score         +0.000\n"
+                      "Passing            no significant difference: no item fares otherwise\n"
+                      "Scores             no significant difference: no score differs\n");
+    assert_false(view_comparison_is_worse(&comparison, VIEW_ALPHA));
+}
+
+static void test_comparison(void **state)
+{
+    static char names[][16] = {"a", "b", "c", "d", "e", "f"};
+    Forge__V1__ItemComparison items[6], *pointers[6];
+    Forge__V1__CompareEvaluationsResponse comparison = FORGE__V1__COMPARE_EVALUATIONS_RESPONSE__INIT;
+    Forge__V1__McNemarTest mcnemar = FORGE__V1__MC_NEMAR_TEST__INIT;
+    Forge__V1__WilcoxonTest wilcoxon = FORGE__V1__WILCOXON_TEST__INIT;
+    for (int i = 0; i < 6; i++) {
+        forge__v1__item_comparison__init(&items[i]);
+        items[i].item_key = names[i];
+        items[i].change = (Forge__V1__ItemChange)(i + 1);
+        items[i].baseline_score = 0.25;
+        items[i].candidate_score = 1;
+        pointers[i] = &items[i];
+    }
+    comparison = (Forge__V1__CompareEvaluationsResponse){.base = comparison.base,
+                                                         .next_page_token = comparison.next_page_token,
+                                                         .items = pointers,
+                                                         .n_items = 6,
+                                                         .fixed_count = 9,
+                                                         .broken_count = 1,
+                                                         .still_passing_count = 80,
+                                                         .still_failing_count = 10,
+                                                         .only_baseline_count = 2,
+                                                         .only_candidate_count = 3,
+                                                         .mean_score_difference = -0.0126,
+                                                         .mcnemar = &mcnemar,
+                                                         .wilcoxon = &wilcoxon,
+                                                         .dataset_differs = true};
+    mcnemar.candidate_only_count = 9;
+    mcnemar.baseline_only_count = 1;
+    mcnemar.p_value = 0.021484375;
+    mcnemar.method = EXACT;
+    wilcoxon.sample_size = 40;
+    wilcoxon.rank_sum_positive = 100;
+    wilcoxon.rank_sum_negative = 720;
+    wilcoxon.p_value = 0.00003;
+    wilcoxon.method = NORMAL;
+    expect_comparison(&plain, &comparison, VIEW_ALPHA,
+                      "Fixed              9\nBroken             1\nStill passing      80\nStill failing      10\n"
+                      "Only in baseline   2\nOnly in candidate  3\nMean score         -0.013\n"
+                      "Passing            better: 9 fixed, 1 broken, p = 0.021 (McNemar, exact)\n"
+                      "Scores             worse: 40 differ, p < 0.001 (Wilcoxon, normal approximation)\n"
+                      "Items of the same key have other contents in the two datasets: compare with care.\n"
+                      "\n"
+                      "CHANGE             BASELINE  CANDIDATE  ITEM\n"
+                      "fixed              0.250     1.000      a\n"
+                      "broken             0.250     1.000      b\n"
+                      "still passing      0.250     1.000      c\n"
+                      "still failing      0.250     1.000      d\n"
+                      "only in baseline   0.250                e\n"
+                      "only in candidate            1.000      f\n");
+    assert_true(view_comparison_is_worse(&comparison, VIEW_ALPHA));
+    assert_false(view_comparison_is_worse(&comparison, 0.00002));
+    comparison.n_items = 2;
+    expect_comparison(&coloured, &comparison, VIEW_ALPHA,
+                      "Fixed              9\nBroken             1\nStill passing      80\nStill failing      10\n"
+                      "Only in baseline   2\nOnly in candidate  3\nMean score         -0.013\n"
+                      "Passing            " GREEN "better" OFF ": 9 fixed, 1 broken, p = 0.021 (McNemar, exact)\n"
+                      "Scores             " RED "worse" OFF ": 40 differ, p < 0.001 (Wilcoxon, normal approximation)\n" YELLOW
+                      "Items of the same key have other contents in the two datasets: compare with care." OFF "\n"
+                      "\n"
+                      "CHANGE  BASELINE  CANDIDATE  ITEM\n" GREEN "fixed" OFF "   0.250     1.000      a\n" RED "broken" OFF
+                      "  0.250     1.000      b\n");
+}
+
+/* A p-value at alpha is not below it; equal rank sums favour neither. */
+static void test_verdicts_at_a_level(void **state)
+{
+    const struct {
+        double p_value, alpha, positive, negative;
+        Forge__V1__PValueMethod method;
+        bool is_worse;
+    } cases[] = {
+        {0.04, 0.05, 1, 2, EXACT, true},  {0.05, 0.05, 1, 2, EXACT, false}, {0.04, 0.04, 1, 2, EXACT, false},
+        {0.04, 0.05, 2, 1, EXACT, false}, {0.04, 0.05, 2, 2, EXACT, false}, {0.04, 0.05, 1, 2, NONE, false},
+        {0.04, 0.05, 1, 2, NORMAL, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Forge__V1__CompareEvaluationsResponse comparison = FORGE__V1__COMPARE_EVALUATIONS_RESPONSE__INIT;
+        Forge__V1__WilcoxonTest wilcoxon = FORGE__V1__WILCOXON_TEST__INIT;
+        Forge__V1__McNemarTest mcnemar = FORGE__V1__MC_NEMAR_TEST__INIT;
+        wilcoxon.p_value = mcnemar.p_value = cases[i].p_value;
+        wilcoxon.method = mcnemar.method = cases[i].method;
+        wilcoxon.rank_sum_positive = cases[i].positive;
+        wilcoxon.rank_sum_negative = cases[i].negative;
+        mcnemar.candidate_only_count = (int64_t)cases[i].positive;
+        mcnemar.baseline_only_count = (int64_t)cases[i].negative;
+        comparison.wilcoxon = &wilcoxon;
+        if (view_comparison_is_worse(&comparison, cases[i].alpha) != cases[i].is_worse)
+            fail_msg("case %zu by scores", i);
+        comparison.wilcoxon = NULL;
+        comparison.mcnemar = &mcnemar;
+        if (view_comparison_is_worse(&comparison, cases[i].alpha) != cases[i].is_worse)
+            fail_msg("case %zu by passing", i);
+    }
+}
+
 int main(void)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -228,6 +356,9 @@ int main(void)
         cmocka_unit_test(test_tables_with_styles),
         cmocka_unit_test(test_diff),
         cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_comparison_of_nothing),
+        cmocka_unit_test(test_comparison),
+        cmocka_unit_test(test_verdicts_at_a_level),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,220 @@
+/* eval add and eval compare: what is more than one call, or more than a table. */
+#include "json_lines.h"
+#include "output.h"
+#include "resolve.h"
+#include "view.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- add ---- */
+
+struct adding {
+    struct cli *cli;
+    const char *path;
+    Forge__V1__AddResultsRequest request;
+    size_t accepted, duplicates, rejected, passed, failed;
+    int rejection;       /* exit code of the first rejected line, CLI_OK = none */
+    bool shows_progress; /* there is a terminal to show it on */
+};
+
+static void clear_progress(const struct adding *adding)
+{
+    if (adding->shows_progress)
+        fputs("\r\033[K", stderr);
+}
+
+static void show_progress(const struct adding *adding)
+{
+    if (adding->shows_progress)
+        fprintf(stderr, "\r\033[K%zu results sent", adding->accepted + adding->duplicates + adding->rejected);
+}
+
+static void reject(struct adding *adding, int code)
+{
+    adding->rejected++;
+    if (adding->rejection == CLI_OK)
+        adding->rejection = code;
+}
+
+static int refuse_line(void *context, size_t line, const char *why)
+{
+    struct adding *adding = context;
+    clear_progress(adding);
+    reject(adding, cli_fail(CLI_FAILED, "%s:%zu: %s", adding->path, line, why));
+    return CLI_OK;
+}
+
+static void take_verdict(struct adding *adding, const Forge__V1__AddResultsVerdict *result, size_t line)
+{
+    const Forge__V1__ItemVerdict *verdict = result->verdict;
+    Forge__V1__ItemOutcome outcome = verdict ? verdict->outcome : FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_UNSPECIFIED;
+    if (outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED) {
+        clear_progress(adding);
+        reject(adding, cli_fail(CLI_STATUS + (int)verdict->code, "%s:%zu: %s: %s", adding->path, line,
+                                forge_code_name((forge_code)verdict->code), verdict->message));
+        for (size_t i = 0; i < verdict->n_field_violations; i++)
+            fprintf(stderr, "  %s: %s\n", verdict->field_violations[i]->field, verdict->field_violations[i]->description);
+        return;
+    }
+    adding->accepted += outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED;
+    adding->duplicates += outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_DUPLICATE;
+    adding->passed += result->passed ? 1 : 0;
+    adding->failed += result->passed ? 0 : 1;
+}
+
+static int send_batch(void *context, const struct json_lines_batch *batch)
+{
+    struct adding *adding = context;
+    Forge__V1__EvaluationResult *results[JSON_LINES_BATCH];
+    ProtobufCMessage *message;
+    for (size_t i = 0; i < batch->count; i++)
+        results[i] = (Forge__V1__EvaluationResult *)batch->messages[i];
+    adding->request.results = results;
+    adding->request.n_results = batch->count;
+    int code = cli_call(adding->cli, &forge_methods[FORGE_METHOD_EVALUATION_ADD_RESULTS], &adding->request.base, &message);
+    adding->request.results = NULL;
+    if (code != CLI_OK)
+        return code;
+    const Forge__V1__AddResultsResponse *reply = (const Forge__V1__AddResultsResponse *)message;
+    for (size_t i = 0; i < reply->n_verdicts && i < batch->count; i++)
+        take_verdict(adding, reply->verdicts[i], batch->lines[i]);
+    cli_free(message);
+    show_progress(adding);
+    return CLI_OK;
+}
+
+static int print_counts_data(const struct adding *adding)
+{
+    json_t *counts =
+        json_pack("{s:I, s:I, s:I, s:I, s:I}", "accepted", (json_int_t)adding->accepted, "duplicates", (json_int_t)adding->duplicates,
+                  "rejected", (json_int_t)adding->rejected, "passed", (json_int_t)adding->passed, "failed", (json_int_t)adding->failed);
+    char *text = counts ? json_dumps(counts, JSON_INDENT(2)) : NULL;
+    bool ok = text != NULL;
+    if (text && adding->cli->format == CLI_FORMAT_YAML)
+        ok = yaml_print_json(text, stdout);
+    else if (text)
+        printf("%s\n", text);
+    free(text);
+    json_decref(counts);
+    return ok ? CLI_OK : cli_fail(CLI_FAILED, "cannot print the answer");
+}
+
+static int print_counts(const struct adding *adding)
+{
+    if (adding->cli->format == CLI_FORMAT_JSON || adding->cli->format == CLI_FORMAT_YAML)
+        return print_counts_data(adding);
+    if (adding->cli->format == CLI_FORMAT_NAME)
+        printf("%s\n", adding->request.evaluation_id);
+    else
+        printf("Accepted    %zu\nDuplicates  %zu\nRejected    %zu\nPassed      %zu\nFailed      %zu\n", adding->accepted,
+               adding->duplicates, adding->rejected, adding->passed, adding->failed);
+    return CLI_OK;
+}
+
+int command_eval_add(struct cli *cli)
+{
+    static const char *const texts[] = {"output", NULL};
+    struct adding adding = {.cli = cli, .path = cli_option(cli, "file"), .request = FORGE__V1__ADD_RESULTS_REQUEST__INIT};
+    const struct json_lines lines = {
+        .type = &forge__v1__evaluation_result__descriptor, .texts = texts, .send = send_batch, .refuse = refuse_line, .context = &adding};
+    if (!adding.path)
+        return cli_fail(CLI_USAGE, "which results? --file PATH (- for standard input)");
+    if (cli_option(cli, "request-id"))
+        return cli_fail(CLI_USAGE, "eval add may make many calls: --request-id is of no use; add again instead");
+    adding.request.evaluation_id = forge_arena_strdup(&cli->arena, cli->positionals[0]);
+    adding.shows_progress = isatty(STDERR_FILENO);
+    int code = json_lines_read(cli, adding.path, &lines);
+    clear_progress(&adding);
+    if (code == CLI_OK && adding.accepted + adding.duplicates + adding.rejected == 0)
+        return cli_fail(CLI_FAILED, "%s has no results", adding.path);
+    if (code == CLI_OK)
+        code = print_counts(&adding);
+    else if (adding.accepted > 0)
+        fprintf(stderr, "%zu results were added before; the same command adds the rest.\n", adding.accepted);
+    return code == CLI_OK ? adding.rejection : code;
+}
+
+/* ---- compare ---- */
+
+static const struct output_column comparison_columns[] = {
+    {"ITEM", "item_key"}, {"CHANGE", "change"}, {"BASELINE", "baseline_score"}, {"CANDIDATE", "candidate_score"}, {NULL, NULL}};
+
+static bool take_alpha(const struct cli *cli, double *out)
+{
+    const char *text = cli_option(cli, "alpha");
+    char *end;
+    *out = text ? strtod(text, &end) : VIEW_ALPHA;
+    if (!text || (*text && !*end && *out > 0 && *out < 1))
+        return true;
+    cli_fail(CLI_USAGE, "--alpha must be a number over 0 and under 1, not \"%s\"", text);
+    return false;
+}
+
+static bool take_fail_on(const struct cli *cli, bool *out_broken, bool *out_worse)
+{
+    const char *text = cli_option(cli, "fail-on");
+    *out_broken = text && !strcmp(text, "broken");
+    *out_worse = text && !strcmp(text, "worse");
+    if (!text || *out_broken || *out_worse)
+        return true;
+    cli_fail(CLI_USAGE, "--fail-on must be broken or worse, not \"%s\"", text);
+    return false;
+}
+
+static bool take_page(struct cli *cli, Forge__V1__CompareEvaluationsRequest *request)
+{
+    static Forge__V1__ItemChange changed[] = {
+        FORGE__V1__ITEM_CHANGE__ITEM_CHANGE_FIXED,
+        FORGE__V1__ITEM_CHANGE__ITEM_CHANGE_BROKEN,
+        FORGE__V1__ITEM_CHANGE__ITEM_CHANGE_ONLY_BASELINE,
+        FORGE__V1__ITEM_CHANGE__ITEM_CHANGE_ONLY_CANDIDATE,
+    };
+    const char *token = cli_option(cli, "page-token");
+    long size;
+    if (!cli_option_number(cli, "page-size", 1, 1000, 0, &size))
+        return false;
+    request->page_size = (int32_t)size;
+    request->page_token = forge_arena_strdup(&cli->arena, token ? token : "");
+    request->changes = changed;
+    request->n_changes = cli_option(cli, "all") ? 0 : sizeof changed / sizeof changed[0];
+    return true;
+}
+
+static int print_comparison(struct cli *cli, const Forge__V1__CompareEvaluationsResponse *reply, double alpha)
+{
+    if (cli->format == CLI_FORMAT_TABLE)
+        view_comparison(stdout, &cli->terminal, &cli->arena, reply, alpha);
+    else {
+        int code = output_list(cli, &reply->base, "items", comparison_columns, "item_key");
+        if (code != CLI_OK)
+            return code;
+    }
+    resolve_next_page(cli, reply->next_page_token);
+    return CLI_OK;
+}
+
+int command_eval_compare(struct cli *cli)
+{
+    Forge__V1__CompareEvaluationsRequest request = FORGE__V1__COMPARE_EVALUATIONS_REQUEST__INIT;
+    ProtobufCMessage *message;
+    double alpha;
+    bool on_broken, on_worse;
+    if (!take_alpha(cli, &alpha) || !take_fail_on(cli, &on_broken, &on_worse) || !take_page(cli, &request))
+        return CLI_USAGE;
+    request.baseline_id = forge_arena_strdup(&cli->arena, cli->positionals[0]);
+    request.candidate_id = forge_arena_strdup(&cli->arena, cli->positionals[1]);
+    int code = cli_call(cli, &forge_methods[FORGE_METHOD_EVALUATION_COMPARE], &request.base, &message);
+    if (code != CLI_OK)
+        return code;
+    const Forge__V1__CompareEvaluationsResponse *reply = (const Forge__V1__CompareEvaluationsResponse *)message;
+    code = print_comparison(cli, reply, alpha);
+    if (code == CLI_OK && on_broken && reply->broken_count > 0)
+        code = cli_fail(CLI_FAILED, "%lld items broke", (long long)reply->broken_count);
+    if (code == CLI_OK && on_worse && view_comparison_is_worse(reply, alpha))
+        code = cli_fail(CLI_FAILED, "the candidate is significantly worse");
+    cli_free(message);
+    return code;
+}

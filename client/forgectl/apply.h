@@ -8,6 +8,10 @@
  *    manifest wants that, it is a problem.
  *  - A prompt gets the versions it does not have yet, in their order, compared by what content_hash covers. The one with make_current, else
  *    the last, becomes current. Where the manifest gives tags the prompt has exactly these.
+ *  - A label points where the manifest says, by the server's numbers of versions. Rules that protect labels are made, never taken away.
+ *  - A dataset gets the items it does not have so, as its next version; it keeps those that the manifest does not have.
+ *  - An evaluation, found by its name, prompt and dataset, gets its results and is completed; one that has ended is left alone. Without
+ *    results in the manifest it is left running.
  *  - Executions have no name. One is there when the prompt has one that is the same in every field that the manifest gives (version,
  *    rating, success, notes, execute_time); equal ones are counted, so that two in the manifest need two on the server. All that are
  *    missing go in one transaction per 1,000, with a request_id that follows from what is sent and what was found. */
@@ -30,14 +34,15 @@ struct apply_object {
     const char *details;              /* what differs, for people */
     const char *id;                   /* NULL until it exists on the server */
     ProtobufCMessage *found, *update; /* what the server has, the Update request; NULL = none */
-    bool *is_missing;                 /* for each version of a prompt, each price of a model */
+    bool *is_missing;                 /* for each version of a prompt, price of a model, item of a dataset */
+    struct apply_object **models;     /* for each version of a prompt, or the one of an evaluation; NULL = any model */
     /* A prompt's. */
-    struct apply_object **models; /* for each version of the manifest, NULL = any model */
     bool is_other_current;        /* the wanted version is there and not current */
     const char **tags, **no_tags; /* to put on and to take off, ended by NULL; NULL = none */
+    size_t found_count;           /* executions of the prompt, evaluations of prompt and dataset */
     /* Executions. */
     const struct manifest_object **members; /* those that are missing come first once the plan is made */
-    size_t member_count, missing_count, found_count;
+    size_t member_count, missing_count;
 };
 
 struct apply {
@@ -69,6 +74,16 @@ int apply_run_prompt(struct apply *apply, struct apply_object *object);
 int apply_plan_executions(struct apply *apply, struct apply_object *object);
 int apply_run_executions(struct apply *apply, struct apply_object *object);
 
+/* apply_label.c, apply_evaluation.c: the kinds that hang on prompts and on datasets. */
+int apply_plan_label(struct apply *apply, struct apply_object *object);
+int apply_run_label(struct apply *apply, struct apply_object *object);
+int apply_plan_protection(struct apply *apply, struct apply_object *object);
+int apply_run_protection(struct apply *apply, struct apply_object *object);
+int apply_plan_dataset(struct apply *apply, struct apply_object *object);
+int apply_run_items(struct apply *apply, struct apply_object *object);
+int apply_plan_evaluation(struct apply *apply, struct apply_object *object);
+int apply_run_evaluation(struct apply *apply, struct apply_object *object);
+
 /* apply_organization.c: looks for it with FORGE_OPERATOR_TOKEN, then goes on as its admin. */
 int apply_plan_organization(struct apply *apply, struct apply_object *object);
 int apply_run_organization(struct apply *apply, struct apply_object *object);
@@ -84,6 +99,8 @@ int apply_call(struct apply *apply, int method, const ProtobufCMessage *request,
 /* The same for a write, with a request_id that follows from request and salt: when an apply that was killed has sent this very call and the
  * server is still at it, or has done it after this run looked, it happens once. A call must have been made on the connection before. */
 int apply_call_once(struct apply *apply, int method, const ProtobufCMessage *request, uint64_t salt, ProtobufCMessage **out_reply);
+/* CLI_OK unless the verdict rejects its item; then an exit code after printing where that stands (part: behind the position) and why. */
+int apply_check_verdict(const struct manifest_position *at, const char *part, const Forge__V1__ItemVerdict *verdict);
 /* All items of a list, over all pages: request is a List request of the method. */
 int apply_list(struct apply *apply, int method, ProtobufCMessage *request, ProtobufCMessage ***out_items, size_t *out_count);
 

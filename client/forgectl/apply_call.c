@@ -59,6 +59,17 @@ int apply_call_once(struct apply *apply, int method, const ProtobufCMessage *req
     return keep(apply, reply, out_reply);
 }
 
+int apply_check_verdict(const struct manifest_position *at, const char *part, const Forge__V1__ItemVerdict *verdict)
+{
+    if (!verdict || verdict->outcome != FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED)
+        return CLI_OK;
+    cli_fail(CLI_FAILED, "%s:%lu:%lu: %s%s: %s", at->file, at->line, at->column, part, forge_code_name((forge_code)verdict->code),
+             verdict->message);
+    for (size_t i = 0; i < verdict->n_field_violations; i++)
+        fprintf(stderr, "  %s: %s\n", verdict->field_violations[i]->field, verdict->field_violations[i]->description);
+    return CLI_STATUS + (int)verdict->code;
+}
+
 int apply_list(struct apply *apply, int method, ProtobufCMessage *request, ProtobufCMessage ***out_items, size_t *out_count)
 {
     ProtobufCMessage **items = NULL, *reply;

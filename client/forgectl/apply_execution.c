@@ -97,14 +97,8 @@ static int check_verdicts(const struct apply_object *object, const Forge__V1__Re
 {
     int code = CLI_OK;
     for (size_t i = 0; i < reply->n_results; i++) {
-        const Forge__V1__ItemVerdict *verdict = reply->results[i]->verdict;
-        if (!verdict || verdict->outcome != FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED)
-            continue;
-        const struct manifest_position *at = &object->members[first + i]->position;
-        code = cli_fail(CLI_STATUS + (int)verdict->code, "%s:%lu:%lu: %s: %s", at->file, at->line, at->column,
-                        forge_code_name((forge_code)verdict->code), verdict->message);
-        for (size_t j = 0; j < verdict->n_field_violations; j++)
-            fprintf(stderr, "  %s: %s\n", verdict->field_violations[j]->field, verdict->field_violations[j]->description);
+        int rejection = apply_check_verdict(&object->members[first + i]->position, "", reply->results[i]->verdict);
+        code = rejection != CLI_OK ? rejection : code;
     }
     return code;
 }

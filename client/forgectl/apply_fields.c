@@ -3,6 +3,7 @@
 #include "output.h"
 
 #include <google/protobuf/field_mask.pb-c.h>
+#include <jansson.h>
 #include <string.h>
 
 ProtobufCMessage *field_message_new(struct forge_arena *arena, const ProtobufCMessageDescriptor *type)
@@ -21,6 +22,17 @@ ProtobufCMessage *field_message_copy(struct forge_arena *arena, const ProtobufCM
         return NULL;
     protobuf_c_message_pack(message, packed);
     return protobuf_c_message_unpack(message->descriptor, forge_arena_allocator(arena), size, packed);
+}
+
+bool field_is_same_json(const char *a, const char *b)
+{
+    if (!strcmp(a, b))
+        return true;
+    json_t *left = json_loads(a, JSON_REJECT_DUPLICATES, NULL), *right = json_loads(b, JSON_REJECT_DUPLICATES, NULL);
+    bool is_same = left && right && json_equal(left, right);
+    json_decref(left);
+    json_decref(right);
+    return is_same;
 }
 
 static const ProtobufCFieldDescriptor *find(const ProtobufCMessage *message, const char *name)

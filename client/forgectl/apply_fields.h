@@ -21,6 +21,8 @@ void field_set_text(ProtobufCMessage *message, const char *name, const char *tex
 void field_set_number(ProtobufCMessage *message, const char *name, int32_t number);
 /* The messages of a repeated field; NULL name = of the first one that holds messages. */
 ProtobufCMessage *const *field_list(const ProtobufCMessage *message, const char *name, size_t *out_count);
+/* Are two JSON texts the same but for spaces and the order of members? */
+bool field_is_same_json(const char *a, const char *b);
 /* Sets every field that both have under one name and type. What it points to is shared. */
 void field_copy_all(ProtobufCMessage *to, const ProtobufCMessage *from);
 /* Fills update, a fresh Update request, with what wanted has, not at its default, and found has otherwise; update_mask too. The names of

@@ -219,7 +219,9 @@ static int find_references(struct apply *apply, struct apply_object *object, boo
     for (size_t i = 0; *out_ok && object->kind->references[i].field; i++) {
         const struct manifest_reference *reference = &object->kind->references[i];
         const struct manifest_kind *kind = manifest_kind_find(reference->kind);
-        int code;
+        int code = CLI_OK;
+        if (!wanted->references[i] && reference->is_optional)
+            continue;
         if (wanted->references[i]) {
             /* What a reference itself lies in (a prompt's project) stands before it. */
             code = apply_find(apply, kind, object->references, wanted->references[i], &object->references[i]);
@@ -272,6 +274,23 @@ static int plan_resource(struct apply *apply, struct apply_object *object)
     return CLI_OK;
 }
 
+static int plan_named(struct apply *apply, struct apply_object *object)
+{
+    enum manifest_style style = object->kind->style;
+    if (style == MANIFEST_LABEL)
+        return apply_plan_label(apply, object);
+    if (style == MANIFEST_PROTECTION)
+        return apply_plan_protection(apply, object);
+    if (style == MANIFEST_EVALUATION)
+        return apply_plan_evaluation(apply, object);
+    int code = plan_resource(apply, object);
+    if (code == CLI_OK && style == MANIFEST_MODEL)
+        code = apply_plan_prices(apply, object);
+    if (code == CLI_OK && style == MANIFEST_DATASET)
+        code = apply_plan_dataset(apply, object);
+    return code == CLI_OK && style == MANIFEST_PROMPT ? apply_plan_prompt(apply, object) : code;
+}
+
 static int plan_object(struct apply *apply, struct apply_object *object)
 {
     bool ok;
@@ -288,10 +307,7 @@ static int plan_object(struct apply *apply, struct apply_object *object)
                              object->kind->name, object->name);
         return CLI_OK;
     }
-    code = plan_resource(apply, object);
-    if (code == CLI_OK && object->kind->style == MANIFEST_MODEL)
-        code = apply_plan_prices(apply, object);
-    return code == CLI_OK && object->kind->style == MANIFEST_PROMPT ? apply_plan_prompt(apply, object) : code;
+    return plan_named(apply, object);
 }
 
 int apply_plan(struct apply *apply)

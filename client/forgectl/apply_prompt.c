@@ -2,7 +2,6 @@
 #include "apply.h"
 #include "apply_fields.h"
 
-#include <jansson.h>
 #include <string.h>
 
 typedef Forge__V1__CreatePromptVersionRequest version_request;
@@ -68,18 +67,6 @@ static bool has_same_variables(const version_request *wanted, const Forge__V1__P
     return true;
 }
 
-/* As JSON: spaces and the order of members do not count. */
-static bool has_same_parameters(const char *wanted, const char *parameters)
-{
-    if (!strcmp(wanted, parameters))
-        return true;
-    json_t *left = json_loads(wanted, JSON_REJECT_DUPLICATES, NULL), *right = json_loads(parameters, JSON_REJECT_DUPLICATES, NULL);
-    bool is_same = left && right && json_equal(left, right);
-    json_decref(left);
-    json_decref(right);
-    return is_same;
-}
-
 /* A model that is yet to be made is no version's. */
 static bool has_same_model(const struct apply_object *model, const Forge__V1__PromptVersion *version)
 {
@@ -89,7 +76,7 @@ static bool has_same_model(const struct apply_object *model, const Forge__V1__Pr
 static bool is_same_version(const version_request *wanted, const struct apply_object *model, const Forge__V1__PromptVersion *version)
 {
     return !strcmp(wanted->content, version->content) && !strcmp(wanted->system_prompt, version->system_prompt) &&
-           has_same_model(model, version) && has_same_parameters(wanted->parameters, version->parameters) &&
+           has_same_model(model, version) && field_is_same_json(wanted->parameters, version->parameters) &&
            has_same_messages(wanted, version) && has_same_variables(wanted, version);
 }
 

@@ -11,7 +11,8 @@ ProtobufCMessage *apply_create_request(struct apply *apply, const struct apply_o
         return NULL;
     memcpy(request, object->manifest->request, object->kind->shape.type->sizeof_message);
     for (size_t i = 0; object->kind->references[i].field; i++)
-        field_set_text(request, object->kind->references[i].id_field, object->references[i]->id);
+        if (object->references[i])
+            field_set_text(request, object->kind->references[i].id_field, object->references[i]->id);
     return request;
 }
 
@@ -42,6 +43,16 @@ static int run_object(struct apply *apply, struct apply_object *object)
         return apply_run_prompt(apply, object);
     case MANIFEST_EXECUTION:
         return apply_run_executions(apply, object);
+    case MANIFEST_LABEL:
+        return apply_run_label(apply, object);
+    case MANIFEST_PROTECTION:
+        return apply_run_protection(apply, object);
+    case MANIFEST_DATASET: {
+        int code = run_resource(apply, object);
+        return code == CLI_OK ? apply_run_items(apply, object) : code;
+    }
+    case MANIFEST_EVALUATION:
+        return apply_run_evaluation(apply, object);
     case MANIFEST_RESOURCE:
         break;
     }

@@ -200,6 +200,8 @@ static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, siz
         code = export_models_print(apply, &models);
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
         code = export_prompt(apply, &models, &exported[i], project);
+        if (code == CLI_OK)
+            code = export_labels(apply, exported[i].prompt, project);
         if (code == CLI_OK && cli_option(apply->cli, "executions"))
             code = export_executions(apply, &exported[i].prompt->base, project);
     }
@@ -224,5 +226,7 @@ int command_export(struct cli *cli)
         code = find_prompts(&apply, project_id, &prompts, &count);
     if (code == CLI_OK && project_id)
         code = export_project(&apply, project_id, &project);
-    return code == CLI_OK ? export_all(&apply, prompts, count, project) : code;
+    if (code == CLI_OK)
+        code = export_all(&apply, prompts, count, project);
+    return code == CLI_OK && project_id ? export_project_rules(&apply, project_id, project) : code;
 }

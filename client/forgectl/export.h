@@ -15,6 +15,11 @@ bool export_add_resource(struct apply *apply, json_t *object, const ProtobufCMes
 /* Prints the object, when it is there and whole, and frees it. */
 int export_print_object(struct apply *apply, json_t *object, bool is_whole);
 
+/* Prints the labels of a prompt and the rules that protect them in it alone. */
+int export_labels(struct apply *apply, const Forge__V1__Prompt *prompt, const char *project);
+/* Prints the rules that protect labels in all prompts of a project. */
+int export_project_rules(struct apply *apply, const char *project_id, const char *project);
+
 /* Models that are to be exported; zeroed = none. */
 struct export_models {
     struct export_model *first;

@@ -235,6 +235,20 @@ static json_t *model_json(struct reader *reader, const yaml_node_t *node)
     return json;
 }
 
+/* A mapping where the API takes JSON as text: that text. Takes value over. */
+static json_t *value_as_text(const struct manifest_shape *shape, const char *name, json_t *value)
+{
+    for (size_t i = 0; shape && json_is_object(value) && i < MANIFEST_HIDDEN_MAX && shape->texts[i]; i++) {
+        char *text = strcmp(shape->texts[i], name) ? NULL : json_dumps(value, JSON_COMPACT);
+        if (!text)
+            continue;
+        json_decref(value);
+        value = json_string(text);
+        free(text);
+    }
+    return value;
+}
+
 /* The key's text when it is new in the object; NULL after a problem. */
 static const char *take_key(struct reader *reader, const yaml_node_t *key, const json_t *object)
 {
@@ -277,7 +291,7 @@ static json_t *mapping_json(struct reader *reader, const yaml_node_t *node, cons
             unknown_field(reader, key, shape, kind);
             continue;
         }
-        json_t *value = value_json(reader, node_at(reader, pair->value), field, depth + 1);
+        json_t *value = value_as_text(shape, name, value_json(reader, node_at(reader, pair->value), field, depth + 1));
         if (value && json_object_set_new(object, name, value))
             PROBLEM(reader, key, "a field's name must be UTF-8 text");
     }
@@ -617,13 +631,15 @@ void manifest_read(struct manifest *manifest, const char *file, const char *text
 }
 
 /* The first document as a message. */
-static ProtobufCMessage *load_message(struct manifest *manifest, const struct manifest_position *at, yaml_parser_t *parser,
-                                      const struct manifest_shape *shape)
+static ProtobufCMessage *load_message(struct manifest *manifest, const struct manifest_position *at, const char *text, size_t size,
+                                      yaml_parser_t *parser, const struct manifest_shape *shape)
 {
     yaml_document_t document;
     ProtobufCMessage *message = NULL;
-    if (!yaml_parser_load(parser, &document))
+    if (!yaml_parser_load(parser, &document)) {
+        syntax_problem(manifest, at->file, text, size, parser);
         return NULL;
+    }
     struct reader reader = {.manifest = manifest, .file = at->file, .document = &document};
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     if (root && root->type == YAML_MAPPING_NODE)
@@ -642,7 +658,7 @@ ProtobufCMessage *manifest_read_message(struct manifest *manifest, const char *f
     if (!check_text(manifest, &at, text, size) || !yaml_parser_initialize(&parser))
         return NULL;
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
-    ProtobufCMessage *message = load_message(manifest, &at, &parser, shape);
+    ProtobufCMessage *message = load_message(manifest, &at, text, size, &parser, shape);
     yaml_parser_delete(&parser);
     return message;
 }
@@ -659,7 +675,9 @@ static int compare_identity(const struct manifest_object *left, const struct man
 {
     if (left->kind != right->kind)
         return left->kind < right->kind ? -1 : 1;
-    int order = compare_texts(left->references[0], right->references[0]);
+    int order = 0;
+    for (size_t i = 0; i < MANIFEST_REFERENCES_MAX && !order; i++)
+        order = compare_texts(left->references[i], right->references[i]);
     return order ? order : compare_texts(left->name, right->name);
 }
 

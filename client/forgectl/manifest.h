@@ -20,7 +20,7 @@
 #include <stddef.h>
 
 enum {
-    MANIFEST_REFERENCES_MAX = 2,  /* of one kind */
+    MANIFEST_REFERENCES_MAX = 3,  /* of one kind */
     MANIFEST_HIDDEN_MAX = 4,      /* fields of a message that a manifest cannot set */
     MANIFEST_PROBLEMS_MAX = 20,   /* told; later ones are counted */
     MANIFEST_OBJECTS_MAX = 10000, /* of one manifest */
@@ -37,7 +37,11 @@ enum manifest_style {
     MANIFEST_ORGANIZATION, /* by the operator, then as its admin */
     MANIFEST_MODEL,        /* a resource with prices */
     MANIFEST_PROMPT,       /* a resource with versions and tags */
-    MANIFEST_EXECUTION     /* has no name */
+    MANIFEST_EXECUTION,    /* has no name */
+    MANIFEST_LABEL,        /* of a prompt, set as a whole */
+    MANIFEST_PROTECTION,   /* of labels, set as a whole */
+    MANIFEST_DATASET,      /* a resource with items */
+    MANIFEST_EVALUATION    /* made, filled, completed */
 };
 
 /* A field that names another object. */
@@ -46,6 +50,7 @@ struct manifest_reference {
     const char *id_field; /* of requests, which takes that object's id; it cannot be given itself */
     const char *kind;     /* of the object it names */
     bool is_scope;        /* names of this kind are unique inside that object only */
+    bool is_optional;     /* without it there is none */
     bool is_required;     /* else what --project says, or the first project */
 };
 
@@ -53,6 +58,7 @@ struct manifest_reference {
 struct manifest_shape {
     const ProtobufCMessageDescriptor *type;
     const char *hidden[MANIFEST_HIDDEN_MAX];
+    const char *texts[MANIFEST_HIDDEN_MAX]; /* fields that take JSON as text: a mapping becomes that */
     bool has_model; /* "model: {provider: P, name: N}" takes the place of model_id, which then holds "P\nN": names have no line breaks */
 };
 
@@ -104,7 +110,7 @@ struct manifest {
 
 /* Adds the objects of a file, or problems. Call it for each file. */
 void manifest_read(struct manifest *manifest, const char *file, const char *text, size_t size);
-/* A file of one document that is a message of this shape, and no object of a kind; NULL after problems. */
+/* The first document of a file as a message of this shape, which is no object of a kind; NULL after problems. */
 ProtobufCMessage *manifest_read_message(struct manifest *manifest, const char *file, const char *text, size_t size,
                                         const struct manifest_shape *shape);
 /* What can be checked only when all files are read: nothing at all, the same object twice. */

@@ -8,6 +8,11 @@
         .field = "project", .id_field = "project_id", .kind = "project", .is_scope = true                                                  \
     }
 
+#define OF_PROMPT                                                                                                                          \
+    {                                                                                                                                      \
+        .field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_scope = true, .is_required = true                                \
+    }
+
 const struct manifest_kind manifest_kinds[] = {
     {.name = "organization",
      .style = MANIFEST_ORGANIZATION,
@@ -70,12 +75,54 @@ const struct manifest_kind manifest_kinds[] = {
      .lookup = FORGE_METHOD_PROMPT_LIST,
      .update = FORGE_METHOD_PROMPT_UPDATE,
      .prefix = "name_prefix"},
+    {.name = "label",
+     .style = MANIFEST_LABEL,
+     .shape = {.type = &forge__v1__set_label_request__descriptor, .hidden = {"previous", "expected_version", "etag"}},
+     .key = "label",
+     .references = {IN_PROJECT, OF_PROMPT},
+     .create = FORGE_METHOD_PROMPT_SET_LABEL,
+     .lookup = FORGE_METHOD_PROMPT_LIST_LABELS,
+     .update = -1},
+    /* A gate names a dataset by its id, so it is no part of a manifest. */
+    {.name = "protection",
+     .style = MANIFEST_PROTECTION,
+     .shape = {.type = &forge__v1__protect_label_request__descriptor, .hidden = {"protected", "gate", "etag"}},
+     .key = "label",
+     .references = {IN_PROJECT, {.field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_scope = true, .is_optional = true}},
+     .create = FORGE_METHOD_PROMPT_PROTECT_LABEL,
+     .lookup = FORGE_METHOD_PROMPT_LIST_LABELS,
+     .update = -1},
     {.name = "execution",
      .style = MANIFEST_EXECUTION,
      .shape = {.type = &forge__v1__record_execution_request__descriptor},
-     .references = {IN_PROJECT, {.field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_scope = true, .is_required = true}},
+     .references = {IN_PROJECT, OF_PROMPT},
      .create = FORGE_METHOD_PROMPT_RECORD_EXECUTIONS,
      .lookup = FORGE_METHOD_PROMPT_LIST_EXECUTIONS,
+     .update = -1},
+    {.name = "dataset",
+     .style = MANIFEST_DATASET,
+     .shape = {.type = &forge__v1__create_dataset_request__descriptor},
+     .key = "name",
+     .references = {IN_PROJECT},
+     .list = "items",
+     .list_shape = {.type = &forge__v1__dataset_item__descriptor, .hidden = {"id"}, .texts = {"input", "metadata"}},
+     .create = FORGE_METHOD_EVALUATION_CREATE_DATASET,
+     .lookup = FORGE_METHOD_EVALUATION_LIST_DATASETS,
+     .update = -1,
+     .prefix = "name_prefix"},
+    {.name = "evaluation",
+     .style = MANIFEST_EVALUATION,
+     .shape = {.type = &forge__v1__create_evaluation_request__descriptor, .hidden = {"model_id"}, .has_model = true},
+     .key = "name",
+     .references = {IN_PROJECT,
+                    OF_PROMPT,
+                    {.field = "dataset", .id_field = "dataset_id", .kind = "dataset", .is_scope = true, .is_required = true}},
+     .list = "results",
+     .list_shape = {.type = &forge__v1__evaluation_result__descriptor,
+                    .hidden = {"item_id", "score", "passed", "create_time"},
+                    .texts = {"output"}},
+     .create = FORGE_METHOD_EVALUATION_CREATE,
+     .lookup = FORGE_METHOD_EVALUATION_LIST,
      .update = -1},
     {.name = NULL},
 };

@@ -14,6 +14,19 @@ static void require_object(const struct manifest_object *object)
         FUZZ_REQUIRE(object->parts[i]->descriptor == object->kind->list_shape.type && protobuf_c_message_check(object->parts[i]));
 }
 
+/* The same bytes as the file of one message: a message or problems. */
+static void read_as_message(const uint8_t *data, size_t size)
+{
+    static const struct manifest_shape shape = {.type = &forge__v1__create_evaluation_request__descriptor, .hidden = {"prompt_id"}};
+    struct forge_arena arena;
+    struct manifest manifest = {.arena = &arena};
+    forge_arena_init(&arena, 64 << 20, NULL);
+    const ProtobufCMessage *message = manifest_read_message(&manifest, "m", (const char *)data, size, &shape);
+    FUZZ_REQUIRE((message != NULL) == (manifest.problem_count == 0));
+    FUZZ_REQUIRE(!message || (message->descriptor == shape.type && protobuf_c_message_check(message)));
+    forge_arena_done(&arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct forge_arena arena;
@@ -32,5 +45,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             require_object(object);
     FUZZ_REQUIRE(objects == manifest.object_count);
     forge_arena_done(&arena);
+    read_as_message(data, size);
     return 0;
 }

@@ -84,7 +84,8 @@ static void test_apply_tells_every_problem_at_once(void **state)
     expect_output(
         1, "",
         "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
-        "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, provider, model, prompt, execution\n"
+        "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, provider, model, prompt, label, "
+        "protection, execution, dataset, evaluation\n"
         "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
         "forgectl apply -f m.yaml");
     expect_output(1, "", NULL, "for i in $(seq 30); do echo \"field$i: x\"; done | forgectl apply -f -");
@@ -293,6 +294,97 @@ static void test_apply_passes_a_refusal_on(void **state)
     expect_output(0, NULL, "[1/1] created prompt broken\n", "forgectl apply -f m.yaml");
 }
 
+/* ---- labels and their rules ---- */
+
+static void test_apply_of_labels(void **state)
+{
+    static const char head[] =
+        "kind: prompt\nproject: Library\nname: pointed\nversions:\n- content: one\n- content: two\n- content: three\n"
+        "---\nkind: protection\nproject: Library\nlabel: live\n"
+        "---\nkind: protection\nproject: Library\nprompt: pointed\nlabel: canary\n";
+    static const char labels[] = "---\nkind: label\nproject: Library\nprompt: pointed\nlabel: live\nversion: 2\nmessage: first\n"
+                                 "---\nkind: label\nproject: Library\nprompt: pointed\nlabel: shared\n"
+                                 "split: {targets: [{version: 3, weight: 10}, {version: 1, weight: 90}]}\n";
+    static const char moved[] = "kind: label\nproject: Library\nprompt: pointed\nlabel: live\n"
+                                "split: {targets: [{version: 2}, {version: 3}]}\n"
+                                "---\nkind: label\nproject: Library\nprompt: pointed\nlabel: shared\n"
+                                "split: {targets: [{version: 1, weight: 90}, {version: 3, weight: 10}]}\n";
+    char text[2048];
+    snprintf(text, sizeof text, "%s%s", head, labels);
+    forgectl_write_file("labels.yaml", text);
+    expect_output(0,
+                  "+ prompt pointed in Library\n+ label live in Library (pointed at 2)\n+ label shared in Library (pointed at 3=10, 1=90)\n"
+                  "+ protection live in Library (all prompts)\n+ protection canary in Library (pointed)\n"
+                  "5 to create, 0 to update, 0 unchanged\n",
+                  NULL, "forgectl apply -f labels.yaml");
+    expect_output(0, "0 to create, 0 to update, 5 unchanged\n", "", "forgectl apply -f labels.yaml | tail -1");
+    expect_output(0, "live 2 yes\nshared 1=90, 3=10\n", "",
+                  "forgectl label list pointed --project Library | awk 'NR == 2 || NR == 3 {print $1, $2, $3}'");
+    expect_output(0, "first\n", "", "forgectl label history pointed live --project Library | awk 'NR > 1 {print $NF}'");
+    forgectl_write_file("m.yaml", moved);
+    expect_output(0, "  label live in Library (pointed at 2=1, 3=1)\n  label shared in Library (pointed at 1=90, 3=10)\n", "",
+                  "forgectl apply -f m.yaml --create-only | head -2");
+    expect_output(0, NULL, "[1/1] updated label live (pointed at 2=1, 3=1)\n", "forgectl apply -f m.yaml");
+    expect_output(0, "2=1, 3=1\n", "", "forgectl label list pointed --project Library | sed -n 's/^live  *\\(.*1\\)  *yes.*/\\1/p'");
+    /* A developer may not move what is protected. */
+    expect_output(71, NULL, NULL, "FORGE_TOKEN=%s forgectl apply -f labels.yaml", world.home.write_key);
+    forgectl_write_file("m.yaml", "kind: label\nproject: Library\nprompt: pointed\nlabel: live\n---\n"
+                                  "kind: protection\nproject: Library\nlabel: live\nprotected: false\n");
+    expect_output(1, "", "forgectl: m.yaml:9:1: unknown field \"protected\"; protection has project, prompt, label\n",
+                  "forgectl apply -f m.yaml");
+    forgectl_write_file("m.yaml", "kind: label\nproject: Library\nprompt: pointed\nlabel: live\n");
+    expect_output(1, "", "forgectl: m.yaml:1:1: version or split is missing\n", "forgectl apply -f m.yaml");
+    forgectl_write_file("m.yaml", "kind: label\nproject: Library\nprompt: pointed\nlabel: live\nversion: 9\n");
+    expect_output(69, NULL, NULL, "forgectl apply -f m.yaml");
+}
+
+/* From what the test before has made: another organization gets the same by it. */
+static void test_export_of_labels(void **state)
+{
+    expect_output(0,
+                  "---\nkind: label\nprompt: pointed\nlabel: live\nsplit:\n  targets:\n  - version: 2\n    weight: 1\n  - version: 3\n"
+                  "    weight: 1\n"
+                  "---\nkind: label\nprompt: pointed\nlabel: shared\nsplit:\n  targets:\n  - version: 1\n    weight: 90\n  - version: 3\n"
+                  "    weight: 10\n"
+                  "---\nkind: protection\nprompt: pointed\nlabel: canary\n",
+                  "", "forgectl export pointed --project Library | sed -n '/kind: label/,$p' | sed '1s/^/---\\n/'");
+    expect_output(0, "1\n", "",
+                  "forgectl export --project Library | grep -A2 'kind: protection' | grep -A1 'project: Library' | grep -c 'label: live'");
+    expect_output(0, "", "", "forgectl export --project Library > exported.yaml && forgectl apply -f exported.yaml -o name");
+    forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
+    expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");
+    expect_output(0, "", "", "forgectl export --project Library | diff - exported.yaml");
+    forgectl_set("FORGE_TOKEN", world.home.admin_key);
+}
+
+/* ---- datasets ---- */
+
+static void test_apply_of_datasets(void **state)
+{
+    static const char dataset[] = "kind: dataset\nproject: Library\nname: cases\nitems:\n"
+                                  "- {key: a, input: {q: 1, p: [x]}, expected_output: one}\n- {key: b, metadata: {n: 1}}\n- {key: c}\n";
+    static const char changed[] =
+        "kind: dataset\nproject: Library\nname: cases\nitems:\n"
+        "- {key: a, input: '{\"p\": [\"x\"], \"q\": 1}', expected_output: one}\n- {key: b, expected_output: two}\n";
+    forgectl_write_file("m.yaml", dataset);
+    expect_output(0, "+ dataset cases in Library (3 items)\n1 to create, 0 to update, 0 unchanged\n",
+                  "[1/1] created dataset cases (3 items)\n", "forgectl apply -f m.yaml");
+    expect_output(0, "  dataset cases in Library (3 items)\n0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml");
+    forgectl_write_file("m.yaml", changed);
+    expect_output(0, NULL, "[1/1] updated dataset cases (1 item)\n", "forgectl apply -f m.yaml");
+    expect_output(0, "a\nb\nc\n", "", "forgectl dataset items cases --project Library -o name");
+    expect_output(0, "Latest version  2\n", "", "forgectl dataset get cases --project Library | grep Latest");
+    expect_output(0, "0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml | tail -1");
+    forgectl_write_file("m.yaml", "kind: dataset\nproject: Library\nname: empty\n---\nkind: dataset\nproject: Library\nname: other\n"
+                                  "items:\n- expected_output: x\n");
+    expect_output(1, "", "forgectl: m.yaml:5:1: items[0]: key is missing: a manifest finds an item by it\n", "forgectl apply -f m.yaml");
+    /* More than one call's worth. */
+    expect_output(0, "2001\n", NULL,
+                  "(echo 'kind: dataset\nproject: Library\nname: many\nitems:'; seq 2001 | sed 's/.*/- {key: k&}/') > m.yaml; "
+                  "forgectl apply -f m.yaml >/dev/null && forgectl dataset get many --project Library | sed -n 's/^Items  *//p'");
+    expect_output(0, "0 to create, 0 to update, 1 unchanged\n", "", "forgectl apply -f m.yaml | tail -1");
+}
+
 /* ---- the project of what names none ---- */
 
 static void test_apply_chooses_a_project(void **state)
@@ -450,6 +542,9 @@ int main(void)
         cmocka_unit_test(test_apply_of_models_and_their_prices),
         cmocka_unit_test(test_apply_changes_no_price),
         cmocka_unit_test(test_export_of_models),
+        cmocka_unit_test(test_apply_of_labels),
+        cmocka_unit_test(test_export_of_labels),
+        cmocka_unit_test(test_apply_of_datasets),
         cmocka_unit_test(test_export_of_a_prompt_goes_anywhere),
     };
     return cmocka_run_group_tests(tests, forgectl_open_world, forgectl_close_world);

@@ -86,7 +86,7 @@ forge_code prompt_set_current_version(struct rpc_call *call, const Forge__V1__Se
 
 forge_code prompt_selection_go_back(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *row)
 {
-    struct prompt_selection then = {0};
+    struct prompt_selection then = {.known_etag = selection->known_etag};
     struct db_row at;
     bool found;
     if (selection->version > 0)

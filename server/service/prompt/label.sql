@@ -116,8 +116,12 @@ LEFT JOIN old ON true;
 -- With its LIMIT l is read once, and not in each place that names it.
 -- name: prompt_get_by_label :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
-       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.model_id, (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
+       v.version, v.messages IS NOT NULL AS is_chat, CASE WHEN e.etag = $9::text THEN NULL ELSE v.content END AS content,
+       CASE WHEN e.etag = $9 THEN NULL ELSE v.messages END AS messages,
+       CASE WHEN e.etag = $9 THEN NULL ELSE v.system_prompt END AS system_prompt,
+       CASE WHEN e.etag = $9 THEN NULL ELSE v.variables END AS variables,
+       CASE WHEN e.etag = $9 THEN NULL ELSE v.parameters END AS parameters, v.content_hash,
+       v.model_id, m.name AS model_name, e.etag AS reply_etag,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
        ARRAY(SELECT t.name FROM prompt_tags g JOIN tags t ON t.organization_id = $1 AND t.id = g.tag_id
              WHERE g.organization_id = $1 AND g.prompt_id = p.id ORDER BY t.name) AS tags,
@@ -155,6 +159,12 @@ LEFT JOIN LATERAL (
     WHERE organization_id = $1 AND prompt_id = p.id AND version = chosen.version
     LIMIT 1
 ) v ON true
+CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
+CROSS JOIN LATERAL (
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, $5::text, l.targets, m.name), 'UTF8')),
+                  'hex') AS etag
+    LIMIT 1
+) e
 WHERE p.organization_id = $1
   AND p.id = CASE WHEN $2::uuid IS NULL THEN (SELECT id FROM prompts WHERE organization_id = $1 AND project_id = $3 AND name = $4) ELSE $2 END
   AND ($8::uuid IS NULL OR p.project_id = $8)

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIST_TAGS_MAX = 8, SUBJECT_BYTES_MAX = 255 };
+enum { LIST_TAGS_MAX = 8, SUBJECT_BYTES_MAX = 255, ETAG_BYTES_MAX = 64 };
 
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
 {
@@ -172,6 +172,7 @@ static struct db_stmt *label_statement(struct rpc_call *call, const struct promp
     else
         db_bind_null(q);
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
+    db_bind_text(q, selection->known_etag);
     return q;
 }
 
@@ -190,6 +191,7 @@ static struct db_stmt *selection_statement(struct rpc_call *call, const struct p
         db_bind_null(q);
     if (!selection->by_name)
         db_bind_uuid(q, auth_principal_bound_project(&call->principal));
+    db_bind_text(q, selection->known_etag);
     return q;
 }
 
@@ -227,18 +229,37 @@ void prompt_count_read(struct rpc_call *call, const char *project_id)
         rpc_usage_add(call, FORGE__V1__USAGE_METRIC__USAGE_METRIC_PROMPT_READS, &id, 1);
 }
 
+/* For a caller who has the rest already. */
+static forge_code not_modified_answer(const struct db_row *row, Forge__V1__Prompt *out)
+{
+    out->id = db_row_uuid_text(row, "id");
+    out->project_id = db_row_uuid_text(row, "project_id");
+    out->version = db_row_int32(row, "version");
+    out->reply_etag = db_row_text(row, "reply_etag");
+    out->not_modified = 1;
+    return FORGE_OK;
+}
+
 forge_code prompt_answer(struct rpc_call *call, const Forge__V1__GetPromptRequest *in, Forge__V1__Prompt *out)
 {
     struct prompt_selection selection;
     prompt_selection_check(call, "", in, &selection);
+    if (strlen(in->known_etag) > ETAG_BYTES_MAX)
+        rpc_call_violation(call, "known_etag", "must be at most %d bytes", ETAG_BYTES_MAX);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_row row;
+    selection.known_etag = in->known_etag;
     forge_code rc = prompt_selection_run(call, &selection, &row);
+    if (rc == FORGE_OK && strcmp(in->known_etag, db_row_text(&row, "reply_etag")) == 0)
+        return not_modified_answer(&row, out);
     if (rc == FORGE_OK)
         rc = prompt_from_row(call, &row, out);
-    if (rc != FORGE_OK || selection.label == NULL)
+    if (rc != FORGE_OK)
         return rc;
+    out->reply_etag = db_row_text(&row, "reply_etag");
+    if (selection.label == NULL)
+        return FORGE_OK;
     out->label = in->label;
     return prompt_label_targets(call, &row, "targets", &out->n_label_targets, &out->label_targets);
 }

@@ -19,11 +19,12 @@ struct prompt_selection {
     bool by_name;
     struct forge_uuid id, project_id;
     const char *name;
-    int32_t version;     /* 0 = current */
-    const char *label;   /* what it points at; NULL = current or version */
-    const char *subject; /* of a split; never NULL with label */
-    bool is_as_of;       /* current or label as it was, or the version if it existed, at this time */
-    int64_t as_of_us;    /* wall clock */
+    int32_t version;        /* 0 = current */
+    const char *label;      /* what it points at; NULL = current or version */
+    const char *subject;    /* of a split; never NULL with label */
+    bool is_as_of;          /* current or label as it was, or the version if it existed, at this time */
+    int64_t as_of_us;       /* wall clock */
+    const char *known_etag; /* reply_etag of what the caller has: the row has no content then; NULL = none */
 };
 /* Notes every violation on the call. prefix: of the fields' paths, "" or "prompt.". */
 void prompt_selection_check(struct rpc_call *call, const char *prefix, const Forge__V1__GetPromptRequest *in, struct prompt_selection *out);

@@ -33,11 +33,17 @@ CROSS JOIN v
 LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
 
 -- The version must be part of the index condition, or every version of the prompt is read: CASE and not COALESCE, which counts as leaky under
--- row-level security; and a LIMIT, so that the join is not turned round into one by prompt alone.
+-- row-level security; and a LIMIT, so that the join is not turned round into one by prompt alone. reply_etag
+-- stands for everything that is told, as versions do not change. Who knows it ($5) is not given the content, and a value that is not given is
+-- not read from where PostgreSQL keeps long ones. All of this holds for the two below as well.
 -- name: prompt_get :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
-       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.model_id, (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
+       v.version, v.messages IS NOT NULL AS is_chat, CASE WHEN e.etag = $5::text THEN NULL ELSE v.content END AS content,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.messages END AS messages,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.system_prompt END AS system_prompt,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.variables END AS variables,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.parameters END AS parameters, v.content_hash,
+       v.model_id, m.name AS model_name, e.etag AS reply_etag,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
        ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
              WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
@@ -48,13 +54,22 @@ LEFT JOIN LATERAL (
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $3::integer IS NULL THEN p.current_version ELSE $3 END
     LIMIT 1
 ) v ON true
+CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
+CROSS JOIN LATERAL (
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, m.name), 'UTF8')), 'hex') AS etag
+    LIMIT 1
+) e
 WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4)
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL);
 
 -- name: prompt_get_by_name :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
-       v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters, v.content_hash,
-       v.model_id, (SELECT m.name FROM ai_models m WHERE m.organization_id = $1 AND m.id = v.model_id) AS model_name,
+       v.version, v.messages IS NOT NULL AS is_chat, CASE WHEN e.etag = $5::text THEN NULL ELSE v.content END AS content,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.messages END AS messages,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.system_prompt END AS system_prompt,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.variables END AS variables,
+       CASE WHEN e.etag = $5 THEN NULL ELSE v.parameters END AS parameters, v.content_hash,
+       v.model_id, m.name AS model_name, e.etag AS reply_etag,
        v.message AS version_message, v.author AS version_author, v.created_at AS version_created_at,
        ARRAY(SELECT t.name FROM prompt_tags l JOIN tags t ON t.organization_id = $1 AND t.id = l.tag_id
              WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags
@@ -65,6 +80,11 @@ LEFT JOIN LATERAL (
     WHERE organization_id = $1 AND prompt_id = p.id AND version = CASE WHEN $4::integer IS NULL THEN p.current_version ELSE $4 END
     LIMIT 1
 ) v ON true
+CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
+CROSS JOIN LATERAL (
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, m.name), 'UTF8')), 'hex') AS etag
+    LIMIT 1
+) e
 WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 

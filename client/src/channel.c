@@ -70,6 +70,55 @@ void forge__channel_get_failure(struct forge_channel *channel, char out[FORGE__F
     pthread_mutex_unlock(&channel->mutex);
 }
 
+/* ---- what stands for the credential ---- */
+
+unsigned forge__channel_credential_epoch(const struct forge_channel *channel)
+{
+    return atomic_load(&channel->credential_epoch);
+}
+
+void forge__channel_credential_key(struct forge_channel *channel, uint8_t out[FORGE_KEY_SIZE])
+{
+    pthread_mutex_lock(&channel->mutex);
+    memcpy(out, channel->credential_key, FORGE_KEY_SIZE);
+    pthread_mutex_unlock(&channel->mutex);
+}
+
+static void set_credential_key(struct forge_channel *channel, const char *token)
+{
+    uint8_t digest[FORGE_SHA256_SIZE], key[FORGE_KEY_SIZE];
+    struct forge_sha256_state *state = forge_sha256_new();
+    forge_sha256_update(state, channel->credential_base, sizeof channel->credential_base);
+    forge_sha256_update(state, token ? token : "", token ? strlen(token) : 0);
+    forge_sha256_final(state, digest);
+    forge_hkdf_sha256(digest, "forge credential", key, sizeof key);
+    pthread_mutex_lock(&channel->mutex);
+    memcpy(channel->credential_key, key, sizeof key);
+    pthread_mutex_unlock(&channel->mutex);
+    forge_cleanse(digest, sizeof digest);
+    forge_cleanse(key, sizeof key);
+}
+
+/* The file was readable a moment ago, for TLS; if it is no more, the key is one that nobody makes again. */
+static void set_credential_base(struct forge_channel *channel, const struct forge_channel_options *options)
+{
+    char piece[1024];
+    size_t length;
+    struct forge_sha256_state *state = forge_sha256_new();
+    forge_sha256_update(state, options->addresses, strlen(options->addresses) + 1);
+    FILE *file = options->key_file ? fopen(options->key_file, "re") : NULL;
+    if (options->key_file && !file) {
+        forge_random(piece, sizeof piece);
+        forge_sha256_update(state, piece, sizeof piece);
+    }
+    while (file && (length = fread(piece, 1, sizeof piece, file)) > 0)
+        forge_sha256_update(state, piece, length);
+    if (file)
+        fclose(file);
+    forge_sha256_final(state, channel->credential_base);
+    forge_cleanse(piece, sizeof piece);
+}
+
 /* ---- tasks that bring something to a shard ---- */
 
 struct shard_task {
@@ -236,6 +285,9 @@ static void channel_free(struct forge_channel *channel)
         forge__call_destroy(call);
     }
     forge_tls_unref(channel->tls);
+    forge_cleanse(channel->credential_base, sizeof channel->credential_base);
+    forge_cleanse(channel->credential_key, sizeof channel->credential_key);
+    pthread_mutex_destroy(&channel->token_mutex);
     pthread_cond_destroy(&channel->shard_closed);
     pthread_mutex_destroy(&channel->mutex);
     free(channel);
@@ -250,6 +302,10 @@ static forge_code channel_fill(struct forge_channel *channel, const struct forge
     forge_code code = forge__address_list_parse(options->addresses, &channel->addresses, error);
     if (code == FORGE_OK)
         code = forge_tls_new(&tls, &channel->tls, error);
+    if (code == FORGE_OK) {
+        set_credential_base(channel, options);
+        set_credential_key(channel, options->token);
+    }
     if (code == FORGE_OK)
         code = open_shards(channel, options->token, error);
     if (code == FORGE_OK)
@@ -274,6 +330,7 @@ forge_code forge_channel_open(const struct forge_channel_options *options, struc
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the channel");
     channel->fork_generation = forge__fork_generation();
     pthread_mutex_init(&channel->mutex, NULL);
+    pthread_mutex_init(&channel->token_mutex, NULL);
     pthread_cond_init(&channel->shard_closed, NULL);
     forge__retry_budget_init(&channel->budget);
     code = channel_fill(channel, options, error);
@@ -318,18 +375,8 @@ void forge_channel_close(struct forge_channel *channel)
 
 /* ---- credential and interceptor ---- */
 
-forge_code forge_channel_set_token(struct forge_channel *channel, const char *token, struct forge_error *error)
+static forge_code post_token(struct forge_channel *channel, const char *token, struct forge_error *error)
 {
-    struct forge_error unused;
-    error = error ? error : &unused;
-    memset(error, 0, sizeof *error);
-    if (!channel)
-        return forge_error_set(error, FORGE_INVALID_ARGUMENT, "channel is NULL");
-    if (channel->fork_generation != forge__fork_generation())
-        return forge_error_set(error, FORGE_FAILED_PRECONDITION, "the channel was opened before fork(): a child must open its own");
-    forge_code code = check_token(token, error);
-    if (code != FORGE_OK)
-        return code;
     const struct forge__shard *current = forge__channel_current_shard(channel);
     for (unsigned i = 0; i < channel->shard_count; i++) {
         struct shard_task *task = shard_task_new(&channel->shards[i], run_token);
@@ -343,6 +390,27 @@ forge_code forge_channel_set_token(struct forge_channel *channel, const char *to
             forge_loop_post(channel->shards[i].loop, &task->task);
     }
     return FORGE_OK;
+}
+
+forge_code forge_channel_set_token(struct forge_channel *channel, const char *token, struct forge_error *error)
+{
+    struct forge_error unused;
+    error = error ? error : &unused;
+    memset(error, 0, sizeof *error);
+    if (!channel)
+        return forge_error_set(error, FORGE_INVALID_ARGUMENT, "channel is NULL");
+    if (channel->fork_generation != forge__fork_generation())
+        return forge_error_set(error, FORGE_FAILED_PRECONDITION, "the channel was opened before fork(): a child must open its own");
+    forge_code code = check_token(token, error);
+    if (code != FORGE_OK)
+        return code;
+    pthread_mutex_lock(&channel->token_mutex);
+    atomic_fetch_add(&channel->credential_epoch, 1);
+    code = post_token(channel, token, error);
+    set_credential_key(channel, token); /* also where not every shard got it: what was kept is not to be told then either */
+    atomic_fetch_add(&channel->credential_epoch, 1);
+    pthread_mutex_unlock(&channel->token_mutex);
+    return code;
 }
 
 void forge_channel_set_interceptor(struct forge_channel *channel, forge_interceptor interceptor, void *user)

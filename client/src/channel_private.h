@@ -7,6 +7,7 @@
 #include "forge/channel.h"
 #include "retry.h"
 #include "shard.h"
+#include "wire/crypto.h"
 #include "wire/tls.h"
 
 #include <pthread.h>
@@ -36,11 +37,20 @@ struct forge_channel {
     struct forge__retry_budget budget;
     forge_interceptor interceptor;
     void *interceptor_user;
-    pthread_mutex_t mutex; /* guards the fields below; never held while anything else is called */
+    uint8_t credential_base[FORGE_KEY_SIZE]; /* what is part of the credential besides the token: addresses, key of the certificate */
+    pthread_mutex_t token_mutex;             /* one forge_channel_set_token at a time; before mutex */
+    atomic_uint credential_epoch;            /* odd while the token is being replaced */
+    pthread_mutex_t mutex;                   /* guards the fields below; never held while anything else is called */
     pthread_cond_t shard_closed;
     struct forge__call *free_calls;
-    char failure[FORGE__FAILURE_TEXT_MAX]; /* why the last connection failed */
+    char failure[FORGE__FAILURE_TEXT_MAX];  /* why the last connection failed */
+    uint8_t credential_key[FORGE_KEY_SIZE]; /* made of the credential; says nothing of it */
 };
+
+/* Calls that start and end at the same even epoch were made with the same credential. */
+unsigned forge__channel_credential_epoch(const struct forge_channel *channel);
+/* A key that only who has the credential (token or the key of the certificate) can make, for these addresses. */
+void forge__channel_credential_key(struct forge_channel *channel, uint8_t out[FORGE_KEY_SIZE]);
 
 /* The shard whose loop runs on this thread, NULL on any other thread. */
 struct forge__shard *forge__channel_current_shard(struct forge_channel *channel);

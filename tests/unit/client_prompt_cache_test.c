@@ -1,0 +1,811 @@
+/* The prompt cache of libforge against a peer that answers GetPrompt as the test says, with a clock that the test moves. */
+#include "client_test_support.h"
+
+#include "forge/prompt_cache.h"
+#include "forge/split.h"
+#include "prompt_cache_private.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { THREADS = 16, TTL_MS = 60000, STALE_MS = 300000, AWAY_MS = 3600000, CHECK_MS = 600000, BACKOFF_MS = 40000 };
+#define TEXT(text) ((char *)(uintptr_t)(text))
+#define PROJECT "0190a8f0-0000-7000-8000-000000000001"
+#define PROMPT "018f3b1c-7a2e-7c4d-9b1a-2f6e5d4c3b2a"
+
+/* ---- time ---- */
+
+static atomic_uint_fast64_t passed_ms;
+
+static uint64_t clock_ms(void)
+{
+    return forge_clock_monotonic_ms() + atomic_load(&passed_ms);
+}
+
+static void pass(uint64_t ms)
+{
+    atomic_fetch_add(&passed_ms, ms);
+}
+
+/* ---- a server of one prompt ---- */
+
+struct server {
+    pthread_mutex_t mutex; /* guards the rest */
+    int32_t version;       /* current */
+    int32_t weights[2];    /* of versions 7 and 8, which labels point at; 0 = of the current one alone */
+    size_t content_bytes;  /* 0 = a short text */
+    Forge__V1__Code code;  /* of every call, unless OK */
+    unsigned calls, calls_known;
+    bool holds; /* keeps calls until let go */
+    struct rpc_peer_call *held[THREADS];
+    unsigned held_count;
+    struct counter arrived;
+    struct rpc_peer *peer;
+};
+#define SERVER_INIT                                                                                                                        \
+    {                                                                                                                                      \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .version = 1, .arrived = COUNTER_INIT                                                          \
+    }
+
+static int32_t version_told(const struct server *server, const Forge__V1__GetPromptRequest *request, const Forge__V1__Prompt *prompt)
+{
+    if (request->selector_case == FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION)
+        return request->version;
+    return prompt->n_label_targets ? forge_prompt_version_for(prompt, request->subject) : server->version;
+}
+
+static void reply_prompt(const struct server *server, struct rpc_peer_call *call, const Forge__V1__GetPromptRequest *request,
+                         bool *was_known)
+{
+    Forge__V1__ReplyHeader header = FORGE__V1__REPLY_HEADER__INIT;
+    Forge__V1__Prompt prompt = FORGE__V1__PROMPT__INIT;
+    Forge__V1__LabelTarget targets[2] = {FORGE__V1__LABEL_TARGET__INIT, FORGE__V1__LABEL_TARGET__INIT},
+                           *list[] = {&targets[0], &targets[1]};
+    char etag[64], content[64], *long_content = NULL;
+    prompt.id = TEXT(PROMPT);
+    prompt.project_id = TEXT(PROJECT);
+    prompt.name = TEXT("greeting");
+    prompt.current_version = server->version;
+    if (request->selector_case == FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL) {
+        prompt.label = request->label;
+        for (int i = 0; i < 2 && server->weights[i]; i++, prompt.n_label_targets++) {
+            targets[i].version = 7 + i;
+            targets[i].weight = server->weights[i];
+        }
+        prompt.label_targets = list;
+    }
+    prompt.version = version_told(server, request, &prompt);
+    snprintf(etag, sizeof etag, "%s-%d-%d-%d", prompt.label, (int)prompt.version, (int)server->weights[0], (int)server->version);
+    snprintf(content, sizeof content, "text %d", (int)prompt.version);
+    prompt.reply_etag = etag;
+    *was_known = strcmp(etag, request->known_etag) == 0;
+    if (server->content_bytes) {
+        long_content = malloc(server->content_bytes + 1);
+        memset(long_content, 'x', server->content_bytes);
+        long_content[server->content_bytes] = '\0';
+    }
+    if (*was_known)
+        prompt.not_modified = 1;
+    else
+        prompt.content = long_content ? long_content : content;
+    rpc_peer_reply(call, &header, &prompt.base);
+    free(long_content);
+}
+
+/* The mutex is held. */
+static void answer(struct server *server, struct rpc_peer_call *call)
+{
+    bool was_known = false;
+    Forge__V1__GetPromptRequest *request = forge__v1__get_prompt_request__unpack(NULL, call->payload_len, call->payload);
+    assert_non_null(request);
+    if (server->code != FORGE__V1__CODE__CODE_OK)
+        rpc_peer_fail(call, server->code, "as the test says");
+    else
+        reply_prompt(server, call, request, &was_known);
+    server->calls_known += was_known;
+    forge__v1__get_prompt_request__free_unpacked(request, NULL);
+}
+
+static void serve(struct rpc_peer_call *call, void *user)
+{
+    struct server *server = user;
+    pthread_mutex_lock(&server->mutex);
+    server->calls++;
+    if (server->holds)
+        server->held[server->held_count++] = call;
+    else
+        answer(server, call);
+    pthread_mutex_unlock(&server->mutex);
+    counter_add(&server->arrived);
+}
+
+static void server_start(struct server *server, uint16_t port)
+{
+    const struct rpc_peer_options options = {.handler = serve, .user = server, .port = port};
+    server->peer = rpc_peer_start(&options);
+}
+
+static void hold(struct server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    server->holds = true;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static void let_go(struct server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    for (unsigned i = 0; i < server->held_count; i++)
+        answer(server, server->held[i]);
+    server->held_count = 0;
+    server->holds = false;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static void set_code(struct server *server, Forge__V1__Code code)
+{
+    pthread_mutex_lock(&server->mutex);
+    server->code = code;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static void set_version(struct server *server, int32_t version)
+{
+    pthread_mutex_lock(&server->mutex);
+    server->version = version;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static unsigned calls_of(struct server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    unsigned calls = server->calls;
+    pthread_mutex_unlock(&server->mutex);
+    return calls;
+}
+
+/* ---- a cache of it ---- */
+
+struct client {
+    struct forge_channel *channel;
+    struct forge_prompt_cache *cache;
+};
+
+static struct client client_open_with(const char *address, const char *token, struct forge_prompt_cache_options options)
+{
+    struct client client;
+    struct forge_error error;
+    struct forge_channel_options channel_options = {.addresses = address, .token = token};
+    client.channel = open_channel_with(&channel_options);
+    atomic_store(&passed_ms, 0); /* the snapshot is read by the clock of the machine */
+    options.ttl_ms = TTL_MS;
+    options.stale_ms = STALE_MS;
+    options.away_ms = AWAY_MS;
+    options.check_ms = CHECK_MS;
+    if (forge_prompt_cache_open(client.channel, &options, &client.cache, &error) != FORGE_OK)
+        fail_msg("%s", error.message);
+    client.cache->now_ms = clock_ms;
+    return client;
+}
+
+static struct client client_open(const struct server *server)
+{
+    return client_open_with(rpc_peer_address(server->peer), "pfk_one", (struct forge_prompt_cache_options){.bytes_max = 0});
+}
+
+static void client_close(struct client *client)
+{
+    forge_prompt_cache_close(client->cache);
+    forge_channel_close(client->channel);
+}
+
+static struct forge_prompt_cache_stats stats_of(struct client *client)
+{
+    struct forge_prompt_cache_stats stats;
+    forge_prompt_cache_get_stats(client->cache, &stats);
+    return stats;
+}
+
+/* Until the counter of the statistics is there: what it counts happens on other threads. */
+#define wait_for_stat(client, field, count)                                                                                                \
+    do {                                                                                                                                   \
+        uint64_t until_ms = forge_clock_monotonic_ms() + 1000 * EVENT_WAIT_S;                                                              \
+        while (stats_of(client).field < (count) && forge_clock_monotonic_ms() < until_ms)                                                  \
+            sched_yield();                                                                                                                 \
+        assert_int_equal(stats_of(client).field, count);                                                                                   \
+    } while (0)
+
+static Forge__V1__GetPromptRequest current(void)
+{
+    Forge__V1__GetPromptRequest request = FORGE__V1__GET_PROMPT_REQUEST__INIT;
+    request.project_id = TEXT(PROJECT);
+    request.name = TEXT("greeting");
+    return request;
+}
+
+static Forge__V1__GetPromptRequest version(int32_t number)
+{
+    Forge__V1__GetPromptRequest request = current();
+    request.selector_case = FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION;
+    request.version = number;
+    return request;
+}
+
+static Forge__V1__GetPromptRequest label(const char *name, const char *subject)
+{
+    Forge__V1__GetPromptRequest request = current();
+    request.selector_case = FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL;
+    request.label = TEXT(name);
+    request.subject = TEXT(subject);
+    return request;
+}
+
+static struct forge_cached_prompt get(struct client *client, Forge__V1__GetPromptRequest request)
+{
+    struct forge_cached_prompt prompt = {.prompt = NULL};
+    struct forge_error error;
+    if (forge_prompt_cache_get(client->cache, 0, &request, &prompt, &error) != FORGE_OK)
+        fail_msg("%s: %s", forge_code_name(error.code), error.message);
+    return prompt;
+}
+
+static void expect(struct client *client, Forge__V1__GetPromptRequest request, const char *content, bool is_stale)
+{
+    struct forge_cached_prompt prompt = get(client, request);
+    assert_string_equal(prompt.prompt->content, content);
+    assert_int_equal(prompt.is_stale, is_stale);
+    forge_cached_prompt_release(&prompt);
+    assert_null(prompt.prompt);
+}
+
+static void expect_error(struct client *client, Forge__V1__GetPromptRequest request, forge_code code)
+{
+    struct forge_cached_prompt prompt = {.prompt = NULL};
+    struct forge_error error;
+    assert_int_equal(forge_prompt_cache_get(client->cache, 2000, &request, &prompt, &error), code);
+    assert_int_equal(error.code, code);
+    assert_null(prompt.prompt);
+}
+
+/* ---- hits ---- */
+
+static void test_a_hit_makes_no_call_and_no_copy(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    struct forge_cached_prompt first = get(&client, current()), second = get(&client, current());
+    assert_ptr_equal(first.prompt, second.prompt);
+    assert_false(first.is_stale);
+    expect(&client, version(3), "text 3", false);
+    expect(&client, version(3), "text 3", false);
+    expect(&client, label("live", ""), "text 1", false);
+    assert_int_equal(calls_of(&server), 3); /* selectors are kept apart */
+    struct forge_prompt_cache_stats stats = stats_of(&client);
+    assert_int_equal(stats.hits, 2);
+    assert_int_equal(stats.misses, 3);
+    assert_int_equal(stats.calls, 3);
+    assert_int_equal(stats.entries, 3);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+    assert_string_equal(first.prompt->content, "text 1"); /* outlives the cache */
+    forge_cached_prompt_release(&first);
+    forge_cached_prompt_release(&second);
+}
+
+static void *get_once(void *argument)
+{
+    expect(argument, current(), "text 1", false);
+    return NULL;
+}
+
+static void test_many_who_ask_at_once_make_one_call(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    pthread_t threads[THREADS];
+    hold(&server);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, get_once, &client), 0);
+    wait_for_stat(&client, joined, THREADS - 1);
+    counter_wait(&server.arrived, 1);
+    let_go(&server);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(calls_of(&server), 1);
+    assert_int_equal(stats_of(&client).misses, THREADS);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- age ---- */
+
+static void test_an_old_answer_is_told_while_it_is_asked_for_again(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    pass(TTL_MS - 1000);
+    expect(&client, current(), "text 1", false);
+    assert_int_equal(calls_of(&server), 1);
+    pass(1000);
+    expect(&client, current(), "text 1", true);
+    wait_for_stat(&client, not_modified, 1);
+    expect(&client, current(), "text 1", false);
+    set_version(&server, 2);
+    pass(TTL_MS);
+    expect(&client, current(), "text 1", true);
+    counter_wait(&server.arrived, 3);
+    pass(TTL_MS + STALE_MS); /* whether that answer has come or not: too old to be told */
+    expect(&client, current(), "text 2", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_a_version_stays_and_is_checked(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, version(4), "text 4", false);
+    pass(CHECK_MS - 1000);
+    expect(&client, version(4), "text 4", false);
+    assert_int_equal(calls_of(&server), 1);
+    pass(1000 * UINT64_C(86400000)); /* however old it is, nobody waits */
+    hold(&server);
+    expect(&client, version(4), "text 4", true);
+    expect(&client, version(4), "text 4", true);
+    counter_wait(&server.arrived, 2);
+    let_go(&server);
+    wait_for_stat(&client, not_modified, 1);
+    expect(&client, version(4), "text 4", false);
+    assert_int_equal(calls_of(&server), 2);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- the server is away ---- */
+
+static void test_the_last_good_answer_while_the_server_is_away(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    uint16_t port = rpc_peer_port(server.peer);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    expect(&client, version(5), "text 5", false);
+    rpc_peer_stop(server.peer);
+    pass(TTL_MS + STALE_MS);
+    expect(&client, current(), "text 1", true);
+    uint64_t calls = stats_of(&client).calls;
+    expect(&client, current(), "text 1", true); /* within the pause nobody waits again */
+    assert_int_equal(stats_of(&client).calls, calls);
+    assert_int_equal(stats_of(&client).failures, 1);
+    expect_error(&client, version(6), FORGE_DEADLINE_EXCEEDED); /* nothing is known of it */
+    pass(AWAY_MS);
+    expect_error(&client, current(), FORGE_DEADLINE_EXCEEDED);
+    expect(&client, version(5), "text 5", true); /* no limit: it cannot be wrong */
+    server_start(&server, port);
+    pass(BACKOFF_MS);
+    expect(&client, current(), "text 1", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_trouble_of_the_server_is_not_asked_for_all_the_time(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    set_code(&server, FORGE__V1__CODE__CODE_INTERNAL);
+    pass(TTL_MS + STALE_MS);
+    expect(&client, current(), "text 1", true);
+    for (int i = 0; i < 100; i++)
+        expect(&client, current(), "text 1", true);
+    assert_int_equal(calls_of(&server), 2);
+    expect_error(&client, version(2), FORGE_INTERNAL); /* others are asked for */
+    set_code(&server, FORGE__V1__CODE__CODE_OK);
+    pass(BACKOFF_MS);
+    expect(&client, current(), "text 1", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* A caller's own deadline is shorter than the call's: it gets what is there. */
+static void test_a_deadline_ends_with_the_last_good_answer(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest request = current();
+    struct forge_cached_prompt prompt;
+    struct forge_error error;
+    expect(&client, current(), "text 1", false);
+    pass(TTL_MS + STALE_MS);
+    hold(&server);
+    assert_int_equal(forge_prompt_cache_get(client.cache, 50, &request, &prompt, &error), FORGE_OK);
+    assert_true(prompt.is_stale);
+    forge_cached_prompt_release(&prompt);
+    request = version(9);
+    assert_int_equal(forge_prompt_cache_get(client.cache, 50, &request, &prompt, &error), FORGE_DEADLINE_EXCEEDED);
+    counter_wait(&server.arrived, 3);
+    let_go(&server);
+    expect(&client, version(9), "text 9", false); /* the call went on */
+    assert_int_equal(calls_of(&server), 3);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- the server says no ---- */
+
+static void expect_dropped(Forge__V1__Code code, forge_code expected, bool drops_others)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    expect(&client, version(2), "text 2", false);
+    set_code(&server, code);
+    pass(TTL_MS);
+    expect(&client, current(), "text 1", true); /* asks behind the caller's back */
+    wait_for_stat(&client, failures, 1);
+    assert_int_equal(stats_of(&client).entries, drops_others ? 0 : 1);
+    expect_error(&client, current(), expected);
+    expect_error(&client, current(), expected); /* failures are not kept */
+    assert_int_equal(calls_of(&server), 5);
+    if (drops_others)
+        expect_error(&client, version(2), expected);
+    else
+        expect(&client, version(2), "text 2", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_a_deleted_prompt_is_told_no_more(void **state)
+{
+    expect_dropped(FORGE__V1__CODE__CODE_NOT_FOUND, FORGE_NOT_FOUND, false);
+}
+
+static void test_a_refused_credential_ends_all(void **state)
+{
+    expect_dropped(FORGE__V1__CODE__CODE_UNAUTHENTICATED, FORGE_UNAUTHENTICATED, true);
+    expect_dropped(FORGE__V1__CODE__CODE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED, true);
+}
+
+static void test_another_credential_begins_with_nothing(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    struct forge_error error;
+    expect(&client, current(), "text 1", false);
+    assert_int_equal(forge_channel_set_token(client.channel, "pfk_two", &error), FORGE_OK);
+    expect(&client, current(), "text 1", false);
+    assert_int_equal(calls_of(&server), 2);
+    assert_int_equal(stats_of(&client).entries, 1);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- splits ---- */
+
+static void test_of_a_split_the_weights_are_kept(void **state)
+{
+    struct server server = SERVER_INIT;
+    server.weights[0] = 90;
+    server.weights[1] = 10;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    int count[2] = {0, 0};
+    for (int i = 0; i < 2000; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "user-%d", i % 1000);
+        struct forge_cached_prompt prompt = get(&client, label("production", subject));
+        char content[32];
+        int32_t chosen = forge_prompt_version_for(prompt.prompt, subject);
+        snprintf(content, sizeof content, "text %d", (int)chosen);
+        assert_int_equal(prompt.prompt->version, chosen);
+        assert_string_equal(prompt.prompt->content, content);
+        assert_string_equal(prompt.prompt->label, "production");
+        assert_int_equal(prompt.prompt->n_label_targets, 2);
+        assert_string_equal(prompt.prompt->id, PROMPT);
+        count[chosen - 7]++;
+        forge_cached_prompt_release(&prompt);
+    }
+    assert_in_range(count[1], 2 * 70, 2 * 130); /* 10 % of 1,000 subjects, three standard deviations; each twice the same */
+    assert_int_equal(calls_of(&server), 2);     /* the label, and the version that it did not tell */
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- space ---- */
+
+static void test_what_was_not_used_for_longest_goes_first(void **state)
+{
+    enum { KIB = 1024, VERSIONS = 8 };
+    struct server server = SERVER_INIT;
+    server.content_bytes = 100 * KIB;
+    server_start(&server, 0);
+    struct client client =
+        client_open_with(rpc_peer_address(server.peer), "pfk_one", (struct forge_prompt_cache_options){.bytes_max = 450 * KIB});
+    for (int i = 1; i <= VERSIONS; i++) {
+        struct forge_cached_prompt first = get(&client, version(1)), other = get(&client, version(i));
+        forge_cached_prompt_release(&first);
+        forge_cached_prompt_release(&other);
+    }
+    struct forge_prompt_cache_stats stats = stats_of(&client);
+    assert_int_equal(stats.entries, 4);
+    assert_int_equal(stats.evicted, VERSIONS - 4);
+    assert_in_range(stats.bytes, 400 * KIB, 450 * KIB);
+    assert_int_equal(calls_of(&server), VERSIONS); /* version 1 was always there */
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- callbacks ---- */
+
+struct asynchronous {
+    struct counter done;
+    struct client *client;
+    forge_code code, nested_code;
+    char content[64];
+};
+
+static void take_prompt(void *user, forge_code code, struct forge_cached_prompt *prompt, const struct forge_error *error)
+{
+    struct asynchronous *get = user;
+    get->code = code;
+    snprintf(get->content, sizeof get->content, "%.63s", prompt ? prompt->prompt->content : error->message);
+    forge_cached_prompt_release(prompt);
+    if (get->client) { /* on a thread of the channel: what is there is given, nothing is waited for */
+        struct forge_cached_prompt there;
+        Forge__V1__GetPromptRequest request = current();
+        assert_int_equal(forge_prompt_cache_get(get->client->cache, 0, &request, &there, NULL), FORGE_OK);
+        forge_cached_prompt_release(&there);
+        request = version(2);
+        get->nested_code = forge_prompt_cache_get(get->client->cache, 0, &request, &there, NULL);
+        forge_prompt_cache_close(get->client->cache); /* does nothing */
+    }
+    counter_add(&get->done);
+}
+
+static void test_asynchronous_gets(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest request = current();
+    struct asynchronous first = {.done = COUNTER_INIT, .client = &client}, second = {.done = COUNTER_INIT};
+    struct forge_error error;
+    assert_int_equal(forge_prompt_cache_get_async(client.cache, &request, take_prompt, &first, &error), FORGE_OK);
+    counter_wait(&first.done, 1);
+    assert_string_equal(first.content, "text 1");
+    assert_int_equal(first.nested_code, FORGE_FAILED_PRECONDITION);
+    assert_int_equal(forge_prompt_cache_get_async(client.cache, &request, take_prompt, &second, &error), FORGE_OK);
+    assert_int_equal(counter_get(&second.done), 1); /* at once */
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_closing_ends_those_who_wait(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest request = current();
+    struct asynchronous get = {.done = COUNTER_INIT};
+    struct forge_error error;
+    hold(&server);
+    assert_int_equal(forge_prompt_cache_get_async(client.cache, &request, take_prompt, &get, &error), FORGE_OK);
+    counter_wait(&server.arrived, 1);
+    forge_prompt_cache_close(client.cache);
+    assert_int_equal(counter_get(&get.done), 1);
+    assert_int_equal(get.code, FORGE_CANCELLED);
+    let_go(&server); /* the answer finds nobody */
+    forge_channel_close(client.channel);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_wrong_arguments_and_children(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    struct forge_cached_prompt prompt;
+    struct forge_error error;
+    Google__Protobuf__Timestamp time = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Forge__V1__GetPromptRequest request = current();
+    request.as_of = &time;
+    assert_int_equal(forge_prompt_cache_get(client.cache, 0, &request, &prompt, &error), FORGE_INVALID_ARGUMENT);
+    request = current();
+    request.known_etag = TEXT("x");
+    assert_int_equal(forge_prompt_cache_get(client.cache, 0, &request, &prompt, &error), FORGE_INVALID_ARGUMENT);
+    request = current();
+    assert_int_equal(forge_prompt_cache_get(client.cache, 600001, &request, &prompt, &error), FORGE_INVALID_ARGUMENT);
+    assert_int_equal(forge_prompt_cache_get(NULL, 0, &request, &prompt, NULL), FORGE_INVALID_ARGUMENT);
+    assert_int_equal(forge_prompt_cache_get_async(client.cache, &request, NULL, NULL, NULL), FORGE_INVALID_ARGUMENT);
+    assert_int_equal(forge_prompt_cache_open(NULL, NULL, &client.cache, NULL), FORGE_INVALID_ARGUMENT);
+    char name[4096];
+    memset(name, 'x', sizeof name);
+    name[sizeof name - 1] = '\0';
+    request.name = name;
+    expect_error(&client, request, FORGE_INVALID_ARGUMENT);
+    assert_int_equal(calls_of(&server), 0);
+    expect(&client, current(), "text 1", false);
+    pid_t child = fork();
+    if (child == 0) {
+        request = current();
+        forge_code code = forge_prompt_cache_get(client.cache, 0, &request, &prompt, NULL);
+        forge_prompt_cache_close(client.cache);
+        _exit(code == FORGE_FAILED_PRECONDITION ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+/* ---- snapshots ---- */
+
+static char folder[] = "/tmp/forge-prompt-cache-XXXXXX";
+static char file[64];
+
+static int make_folder(void **state)
+{
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(file, sizeof file, "%s/prompts", folder);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    unlink(file);
+    return rmdir(folder); /* also: no temporary file was left behind */
+}
+
+static struct client client_of_file(const char *address, const char *token)
+{
+    return client_open_with(address, token, (struct forge_prompt_cache_options){.snapshot_file = file, .snapshot_interval_ms = 1});
+}
+
+/* Leaves a snapshot of the current version and version 5, and the address of a server that is away. */
+static void make_snapshot(char out_address[64])
+{
+    struct server server = SERVER_INIT;
+    unlink(file);
+    server_start(&server, 0);
+    snprintf(out_address, 64, "%s", rpc_peer_address(server.peer));
+    struct client client = client_of_file(out_address, "pfk_one");
+    expect(&client, current(), "text 1", false);
+    wait_for_stat(&client, snapshots_written, 1); /* in the background */
+    expect(&client, version(5), "text 5", false);
+    client_close(&client); /* and at the end */
+    rpc_peer_stop(server.peer);
+    struct stat status;
+    assert_int_equal(stat(file, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+static void test_a_start_while_the_server_is_away(void **state)
+{
+    char address[64];
+    make_snapshot(address);
+    struct client client = client_of_file(address, "pfk_one");
+    assert_int_equal(stats_of(&client).snapshot_entries, 2);
+    expect(&client, current(), "text 1", false); /* a moment old: still good */
+    pass(TTL_MS + STALE_MS);
+    expect(&client, current(), "text 1", true);
+    pass(AWAY_MS);
+    expect(&client, version(5), "text 5", true);
+    expect_error(&client, current(), FORGE_DEADLINE_EXCEEDED);
+    client_close(&client);
+}
+
+static void expect_refused(const char *address, const char *token)
+{
+    struct client client = client_of_file(address, token);
+    assert_int_equal(stats_of(&client).snapshot_entries, 0);
+    assert_int_equal(stats_of(&client).snapshots_refused, 1);
+    client_close(&client);
+}
+
+static void change_byte(long at)
+{
+    FILE *stream = fopen(file, "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    int byte = fgetc(stream);
+    assert_int_equal(fseek(stream, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    fputc(byte ^ 1, stream);
+    fclose(stream);
+}
+
+static void test_a_damaged_or_foreign_snapshot_is_ignored(void **state)
+{
+    static const long places[] = {0, 11, 12, 100, -1}; /* magic, version, nonce, text, tag */
+    char address[64];
+    make_snapshot(address);
+    expect_refused(address, "pfk_two");
+    expect_refused(address, NULL);
+    expect_refused("127.0.0.1:1", "pfk_one");
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        change_byte(places[i]);
+        expect_refused(address, "pfk_one");
+        change_byte(places[i]);
+    }
+    struct client client = client_of_file(address, "pfk_one"); /* nobody has overwritten it */
+    assert_int_equal(stats_of(&client).snapshot_entries, 2);
+    client_close(&client);
+    assert_int_equal(truncate(file, 50), 0);
+    expect_refused(address, "pfk_one");
+    assert_int_equal(truncate(file, 0), 0);
+    expect_refused(address, "pfk_one");
+    unlink(file);
+    client = client_of_file(address, "pfk_one");
+    assert_int_equal(stats_of(&client).snapshots_refused, 0); /* none is not a damaged one */
+    client_close(&client);
+}
+
+static void test_a_snapshot_forgets_a_refused_credential(void **state)
+{
+    struct server server = SERVER_INIT;
+    unlink(file);
+    server_start(&server, 0);
+    struct client client = client_of_file(rpc_peer_address(server.peer), "pfk_one");
+    expect(&client, current(), "text 1", false);
+    set_code(&server, FORGE__V1__CODE__CODE_UNAUTHENTICATED);
+    expect_error(&client, version(2), FORGE_UNAUTHENTICATED);
+    client_close(&client);
+    client = client_of_file(rpc_peer_address(server.peer), "pfk_one");
+    assert_int_equal(stats_of(&client).snapshot_entries, 0);
+    assert_int_equal(stats_of(&client).snapshots_refused, 0);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_a_snapshot_that_cannot_be_written_harms_nobody(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open_with(rpc_peer_address(server.peer), "pfk_one",
+                                            (struct forge_prompt_cache_options){.snapshot_file = "/nowhere/prompts"});
+    expect(&client, current(), "text 1", false);
+    wait_for_stat(&client, snapshots_failed, 1);
+    expect(&client, current(), "text 1", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_hit_makes_no_call_and_no_copy),
+        cmocka_unit_test(test_many_who_ask_at_once_make_one_call),
+        cmocka_unit_test(test_an_old_answer_is_told_while_it_is_asked_for_again),
+        cmocka_unit_test(test_a_version_stays_and_is_checked),
+        cmocka_unit_test(test_the_last_good_answer_while_the_server_is_away),
+        cmocka_unit_test(test_trouble_of_the_server_is_not_asked_for_all_the_time),
+        cmocka_unit_test(test_a_deadline_ends_with_the_last_good_answer),
+        cmocka_unit_test(test_a_deleted_prompt_is_told_no_more),
+        cmocka_unit_test(test_a_refused_credential_ends_all),
+        cmocka_unit_test(test_another_credential_begins_with_nothing),
+        cmocka_unit_test(test_of_a_split_the_weights_are_kept),
+        cmocka_unit_test(test_what_was_not_used_for_longest_goes_first),
+        cmocka_unit_test(test_asynchronous_gets),
+        cmocka_unit_test(test_closing_ends_those_who_wait),
+        cmocka_unit_test(test_wrong_arguments_and_children),
+        cmocka_unit_test(test_a_start_while_the_server_is_away),
+        cmocka_unit_test(test_a_damaged_or_foreign_snapshot_is_ignored),
+        cmocka_unit_test(test_a_snapshot_forgets_a_refused_credential),
+        cmocka_unit_test(test_a_snapshot_that_cannot_be_written_harms_nobody),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -50,6 +50,7 @@ FILES = {
     "server/evaluate/pattern.c": [PCRE2],
     "server/evaluate/text.c": [ICU],
     "server/rpc/nng_listener.c": [NNG],
+    "server/text/words.c": [ICU],
 }
 
 

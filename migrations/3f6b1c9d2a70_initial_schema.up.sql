@@ -230,15 +230,15 @@ CREATE UNIQUE INDEX ix_prompt_versions_content_hash ON prompt_versions (organiza
 -- Labels, references, words ----------------------------------------------------------------------
 
 CREATE TABLE labels (
-    organization_id uuid NOT NULL,
-    prompt_id uuid NOT NULL,
+    organization_id uuid NOT NULL, project_id uuid NOT NULL, prompt_id uuid NOT NULL,
     name varchar(64) COLLATE "C" NOT NULL,
     updated_by uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz, row_version bigint NOT NULL DEFAULT 1,
     CONSTRAINT labels_pkey PRIMARY KEY (organization_id, prompt_id, name),
     CONSTRAINT labels_prompt_id_fkey FOREIGN KEY (organization_id, prompt_id) REFERENCES prompts ON DELETE CASCADE
 );
-CREATE INDEX ix_labels_name ON labels (organization_id, name, prompt_id);
+CREATE INDEX ix_labels_name ON labels (organization_id, project_id, name, prompt_id);
+CREATE INDEX ix_labels_project_id ON labels (organization_id, project_id, prompt_id, name);
 
 CREATE TABLE label_targets (
     organization_id uuid NOT NULL,
@@ -809,7 +809,7 @@ ALTER TABLE label_gates ADD CONSTRAINT label_gates_dataset_id_fkey FOREIGN KEY (
 
 -- A version names a model that exists; the tables above it in this file do not know models yet.
 ALTER TABLE prompt_versions ADD CONSTRAINT prompt_versions_model_id_fkey FOREIGN KEY (organization_id, model_id) REFERENCES ai_models;
-CREATE INDEX ix_prompt_versions_model_id ON prompt_versions (organization_id, model_id) WHERE model_id IS NOT NULL;
+CREATE INDEX ix_prompt_versions_model_id ON prompt_versions (organization_id, model_id, prompt_id) WHERE model_id IS NOT NULL;
 
 -- The columns that a prompt has for its callers, under the names of the first design; runs with the rights of who reads it.
 CREATE VIEW prompts_current WITH (security_invoker = true) AS

@@ -118,6 +118,7 @@ static const struct row {
      FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"z $n\", \"model_id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_NOT_FOUND},
+    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"query\": \"plutonium\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"model_id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_NOT_FOUND},

@@ -348,9 +348,9 @@ static void test_a_prompt_has_so_many_labels(void **state)
     Forge__V1__Label *label;
     versions_make("full", 1, id);
     snprintf(sql, sizeof sql,
-             "INSERT INTO labels (organization_id, prompt_id, name, updated_by) SELECT '%s', '%s', 'l' || i, '%s' FROM"
+             "INSERT INTO labels (organization_id, project_id, prompt_id, name, updated_by) SELECT '%s', '%s', '%s', 'l' || i, '%s' FROM"
              " generate_series(1, %d) i",
-             alpha.organization_id, id, nobody_has, LABELS_MAX - 1);
+             alpha.organization_id, alpha.project_id, id, nobody_has, LABELS_MAX - 1);
     service_execute(sql);
     set_to(to_version(id, "last", 1), NOT_CHECKED, "1:1", "1");
     service_fails(set(developer, to_version(id, "too.many", 1), NOT_CHECKED, &label), FORGE_RESOURCE_EXHAUSTED, "at most 256 labels");

@@ -256,8 +256,9 @@ static void test_a_protected_label_asks_for_an_admin(void **state)
     char id[37], sql[1024];
     prompt_make("protected", 1, id);
     snprintf(sql, sizeof sql,
-             "INSERT INTO labels (organization_id, prompt_id, name, updated_by) SELECT organization_id, id, 'production', id FROM prompts"
-             " WHERE id = '%s'; INSERT INTO label_gates (organization_id, id, project_id, label, protected, updated_by) SELECT"
+             "INSERT INTO labels (organization_id, project_id, prompt_id, name, updated_by) SELECT organization_id, project_id, id,"
+             " 'production', id FROM prompts WHERE id = '%s'; INSERT INTO label_gates (organization_id, id, project_id, label, protected, "
+             "updated_by) SELECT"
              " organization_id, gen_random_uuid(), project_id, 'production', true, id FROM prompts WHERE id = '%s'",
              id, id);
     service_execute(sql);

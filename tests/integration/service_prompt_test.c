@@ -409,14 +409,14 @@ static void test_listing_says_what_is_wrong(void **state)
     request.page_size = -5;
     request.page_token = TEXT("x");
     request.name_prefix = service_repeat("x", 256);
-    request.query = TEXT("words");
+    request.query = TEXT("?!");
     request.tags = &tag;
     request.n_tags = 1;
     request.label = TEXT("current");
     request.model_id = TEXT("m");
     service_violates(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), "project_id", "must be a UUID", "page_size",
-                     "negative", "page_token", "", "name_prefix", "at most 255", "query", "does not search", "tags[0]",
-                     "1 to 100 printable", "label", "is reserved", "model_id", "must be a UUID");
+                     "negative", "page_token", "", "name_prefix", "at most 255", "query", "has no word", "tags[0]", "1 to 100 printable",
+                     "label", "is reserved", "model_id", "must be a UUID");
     request = (Forge__V1__ListPromptsRequest)FORGE__V1__LIST_PROMPTS_REQUEST__INIT;
     request.project_id = TEXT(nobody_has);
     service_fails(forge_prompt_list(alpha.admin, NULL, &request, &page, &service_error), FORGE_NOT_FOUND,

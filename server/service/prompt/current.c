@@ -2,6 +2,7 @@
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/prompt.h"
+#include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
 
@@ -78,10 +79,13 @@ forge_code prompt_set_current_version(struct rpc_call *call, const Forge__V1__Se
     if (rc != FORGE_OK)
         return rc;
     db_row_uuid(&row, "project_id", &project_id);
-    if (db_row_int32(&row, "target_version") != db_row_int32(&row, "previous_version"))
+    bool is_moved = db_row_int32(&row, "target_version") != db_row_int32(&row, "previous_version");
+    if (is_moved)
         rpc_write_change(call, "prompt", &current.id, &project_id);
     rc = prompt_selection_run(call, &current, &row);
-    return rc == FORGE_OK ? prompt_from_row(call, &row, out) : rc;
+    if (rc == FORGE_OK)
+        rc = prompt_from_row(call, &row, out);
+    return rc == FORGE_OK && is_moved ? prompt_words_store_prompt(call, out) : rc;
 }
 
 forge_code prompt_selection_go_back(struct rpc_call *call, const struct prompt_selection *selection, struct db_row *row)

@@ -37,13 +37,13 @@ WITH p AS (
     FROM wanted CROSS JOIN LATERAL jsonb_to_recordset(wanted.targets) AS t (version integer, weight integer)
     WHERE NOT EXISTS (SELECT FROM prompt_versions WHERE organization_id = $1 AND prompt_id = $2 AND version = t.version)
 ), move AS (
-    SELECT wanted.targets, wanted.moved_at FROM p, wanted, missing
+    SELECT p.project_id, wanted.targets, wanted.moved_at FROM p, wanted, missing
     WHERE wanted.targets IS NOT NULL AND missing.version IS NULL AND wanted.targets IS DISTINCT FROM (SELECT old.targets FROM old)
 ), target AS (
     SELECT t.version, t.weight FROM move CROSS JOIN LATERAL jsonb_to_recordset(move.targets) AS t (version integer, weight integer)
 ), moved AS (
-    INSERT INTO labels (organization_id, prompt_id, name, updated_by, created_at, row_version)
-    SELECT $1, $2, $4, $7, move.moved_at,
+    INSERT INTO labels (organization_id, project_id, prompt_id, name, updated_by, created_at, row_version)
+    SELECT $1, move.project_id, $2, $4, $7, move.moved_at,
            1 + (SELECT count(*) FROM label_history WHERE organization_id = $1 AND prompt_id = $2 AND label = $4)
     FROM move
     ON CONFLICT (organization_id, prompt_id, name) DO UPDATE
@@ -189,18 +189,16 @@ LEFT JOIN LATERAL (
      ORDER BY name
      LIMIT $7)
     UNION ALL
-    (SELECT l.prompt_id, l.name, l.updated_by, l.created_at, l.updated_at, l.row_version
-     FROM labels l JOIN prompts p ON p.organization_id = $1 AND p.id = l.prompt_id
-     WHERE l.organization_id = $1 AND (l.prompt_id, l.name) > ($5, $6) AND p.project_id = $2 AND p.id >= $5
-       AND $2 IS NOT NULL AND $8 IS NULL
-     ORDER BY l.prompt_id, l.name
+    (SELECT prompt_id, name, updated_by, created_at, updated_at, row_version
+     FROM labels
+     WHERE organization_id = $1 AND project_id = $2 AND (prompt_id, name) > ($5, $6) AND $8 IS NULL
+     ORDER BY prompt_id, name
      LIMIT $7)
     UNION ALL
-    (SELECT l.prompt_id, l.name, l.updated_by, l.created_at, l.updated_at, l.row_version
-     FROM labels l JOIN prompts p ON p.organization_id = $1 AND p.id = l.prompt_id
-     WHERE l.organization_id = $1 AND l.name = $8 AND l.prompt_id > $5 AND p.project_id = $2 AND p.id > $5
-       AND $2 IS NOT NULL AND $8 IS NOT NULL
-     ORDER BY l.prompt_id
+    (SELECT prompt_id, name, updated_by, created_at, updated_at, row_version
+     FROM labels
+     WHERE organization_id = $1 AND project_id = $2 AND name = $8 AND prompt_id > $5
+     ORDER BY prompt_id
      LIMIT $7)
 ) page ON true
 WHERE r.organization_id = $1 AND r.deleted_at IS NULL AND ($4::uuid IS NULL OR r.id = $4)

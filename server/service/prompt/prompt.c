@@ -7,6 +7,7 @@
 #include "service/prompt/content.h"
 #include "service/prompt/label.h"
 #include "service/prompt/tag.h"
+#include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
 #include "wire/template.h"
@@ -16,7 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIST_TAGS_MAX = 8, SUBJECT_BYTES_MAX = 255, ETAG_BYTES_MAX = 64 };
+/* LIST_FEW_MAX: up to so many prompts that pass a filter of ListPrompts are looked at one by one. */
+enum { LIST_TAGS_MAX = 8, LIST_FEW_MAX = 1000, SUBJECT_BYTES_MAX = 255, ETAG_BYTES_MAX = 64 };
 
 forge_code prompt_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Prompt *out)
 {
@@ -98,6 +100,8 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
         rc = prompt_from_row(call, &row, out);
     if (rc == FORGE_OK)
         rc = prompt_tags_require(call, in->n_tags, in->tags, out->n_tags, out->tags);
+    if (rc == FORGE_OK)
+        rc = prompt_words_store_prompt(call, out);
     if (rc == FORGE_OK)
         rpc_write_change(call, "prompt", &id, &project_id);
     return rc;
@@ -272,37 +276,50 @@ forge_code prompt_get(struct rpc_call *call, const Forge__V1__GetPromptRequest *
     return rc;
 }
 
-static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, struct forge_uuid *model_id)
+/* What ListPrompts looks for, beside what stands in its request as it is needed. */
+struct listing {
+    struct forge_uuid project_id, model_id;
+    struct text_words words;
+    struct rpc_page page;
+};
+
+static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, struct listing *out)
 {
     validate_name_or_empty(call, "name_prefix", in->name_prefix);
-    if (in->query[0] != '\0')
-        rpc_call_violation(call, "query", "this server does not search words");
+    prompt_words_check(call, in->query, &out->words);
     prompt_tags_check(call, in->n_tags, in->tags, LIST_TAGS_MAX);
     if (in->label[0] != '\0')
         prompt_label_check(call, "label", in->label);
     if (in->model_id[0] != '\0')
-        validate_uuid(call, "model_id", in->model_id, model_id);
+        validate_uuid(call, "model_id", in->model_id, &out->model_id);
 }
 
-static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, const struct forge_uuid *project_id,
-                                      const struct forge_uuid *model_id, const struct rpc_page *page)
+static void bind_names(struct db_stmt *q, size_t count, char **names)
 {
+    if (count > 0)
+        db_bind_text_array(q, (const char *const *)names, count);
+    else
+        db_bind_null(q);
+}
+
+static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, const struct listing *listing)
+{
+    const struct rpc_page *page = &listing->page;
     bool full = in->view == FORGE__V1__PROMPT_VIEW__PROMPT_VIEW_FULL;
     struct db_stmt *q = db_stmt(call->db, SQL_PROMPT_LIST);
     db_bind_uuid(q, &call->principal.organization_id);
-    db_bind_uuid(q, project_id);
+    db_bind_uuid(q, &listing->project_id);
     db_bind_text(q, in->name_prefix);
     db_bind_text(q, validate_prefix_end(in->name_prefix, call->arena));
     db_bind_text(q, page->has_key ? page->last_name : "");
     db_bind_int32(q, page->size + 1);
     db_bind_bool(q, full);
     db_bind_int64(q, full ? PROMPT_REPLY_CONTENT_BYTES_MAX : INT64_MAX);
-    if (in->n_tags > 0)
-        db_bind_text_array(q, (const char *const *)in->tags, in->n_tags);
-    else
-        db_bind_null(q);
-    db_bind_uuid(q, in->model_id[0] != '\0' ? model_id : NULL);
+    bind_names(q, in->n_tags, in->tags);
+    db_bind_uuid(q, in->model_id[0] != '\0' ? &listing->model_id : NULL);
     db_bind_text(q, in->label[0] != '\0' ? in->label : NULL);
+    bind_names(q, listing->words.count, listing->words.words);
+    db_bind_int32(q, LIST_FEW_MAX + 1);
     return q;
 }
 
@@ -324,22 +341,23 @@ static forge_code list_fill(struct rpc_call *call, const struct db_rows *rows, i
 
 forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsRequest *in, Forge__V1__ListPromptsResponse *out)
 {
-    struct forge_uuid project_id, model_id;
-    struct rpc_page page;
+    struct listing listing = {.page = {0}};
     /* The view is part of the filter: a page cut by content goes on with content. */
     const char *filter =
         forge_arena_printf(call->arena, "%s|%d|%s|%s|%s", in->project_id, (int)in->view, in->model_id, in->label, in->name_prefix);
     for (size_t i = 0; filter != NULL && i < in->n_tags && i < LIST_TAGS_MAX; i++) /* names hold no line breaks */
         filter = forge_arena_printf(call->arena, "%s\n%s", filter, in->tags[i]);
+    if (filter != NULL) /* last: it may hold line breaks */
+        filter = forge_arena_printf(call->arena, "%s\n\n%s", filter, in->query);
     size_t filter_size = filter != NULL ? strlen(filter) : 0;
-    validate_uuid(call, "project_id", in->project_id, &project_id);
-    rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
-    list_check_filters(call, in, &model_id);
-    forge_code rc = validate_end_in_project(call, &project_id);
+    validate_uuid(call, "project_id", in->project_id, &listing.project_id);
+    rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &listing.page);
+    list_check_filters(call, in, &listing);
+    forge_code rc = validate_end_in_project(call, &listing.project_id);
     if (rc != FORGE_OK)
         return rc;
     struct db_rows rows;
-    rc = db_run_many(list_statement(call, in, &project_id, &model_id, &page), &rows, &call->error);
+    rc = db_run_many(list_statement(call, in, &listing), &rows, &call->error);
     if (rc != FORGE_OK)
         return rc;
     if (rows.count == 0)
@@ -347,7 +365,7 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     struct db_row first = db_rows_at(&rows, 0);
     if (db_row_is_null(&first, "id"))
         return FORGE_OK;
-    int count = rows.count < page.size ? rows.count : page.size;
+    int count = rows.count < listing.page.size ? rows.count : listing.page.size;
     rc = list_fill(call, &rows, count, out);
     if (rc == FORGE_OK && db_row_int64(&first, "found") > count && out->n_prompts > 0)
         out->next_page_token = rpc_page_next(call, filter, filter_size, out->prompts[out->n_prompts - 1]->name, 0, &(struct forge_uuid){0});

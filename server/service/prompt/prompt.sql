@@ -89,10 +89,71 @@ WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL);
 
 -- One row per prompt; one row without an id for a project without any. $7: with content; $8: bytes of content after which the page is cut.
--- $9: only prompts with all these tags, each name once; $10: only prompts whose current version is for this model; $11: only prompts with this
--- label. They are found by the label, else their tags, else the model, and not by looking at every prompt; of the four searches only the one
--- that is asked for runs, whatever plan is kept. The LIMIT of the search by model keeps it from reading every prompt to join them.
+-- Only prompts that have all tags $9 and all words $12, each once, and label $11, and whose current version is for model $10; NULL = any.
+--
+-- A page costs what it holds, not what the project does. Where one of the filters lets through few prompts ($13, counted to one more), those
+-- are looked at and put in order; else most prompts pass, and the names are walked until the page is full. Of words and of tags the rarest
+-- is followed, as far as it has the others. Each list is made only when it is asked for, whatever plan is kept. Prompts are probed by scalar
+-- subqueries and by joins under a LIMIT: neither becomes a join with, or a hash of, everything that has the tag or word. An ORDER BY that the
+-- index has keeps PostgreSQL from counting in the table itself, where the rows of all tenants are.
 -- name: prompt_list :many
+WITH tag AS MATERIALIZED (
+    SELECT t.id, (SELECT count(*) FROM (SELECT FROM prompt_tags WHERE organization_id = $1 AND tag_id = t.id ORDER BY prompt_id LIMIT $13) l) AS uses
+    FROM tags t
+    WHERE t.organization_id = $1 AND t.name = ANY ($9::text[])
+), tagged AS MATERIALIZED (
+    SELECT l.prompt_id FROM prompt_tags l
+    WHERE l.organization_id = $1 AND l.tag_id = (SELECT id FROM tag ORDER BY uses LIMIT 1)
+      AND cardinality($9) - 1 = (SELECT count(*)
+                                 FROM tag
+                                 CROSS JOIN LATERAL (
+                                     SELECT FROM prompt_tags
+                                     WHERE organization_id = $1 AND prompt_id = l.prompt_id AND tag_id = tag.id
+                                     LIMIT 1
+                                 ) has
+                                 WHERE tag.id <> l.tag_id)
+    ORDER BY l.prompt_id
+    LIMIT $13
+), word AS MATERIALIZED (
+    SELECT w.word,
+           (SELECT count(*)
+            FROM (SELECT FROM prompt_words
+                  WHERE organization_id = $1 AND project_id = $2 AND word = w.word
+                  ORDER BY prompt_id
+                  LIMIT $13) l) AS uses
+    FROM unnest($12::text[]) w (word)
+), worded AS MATERIALIZED (
+    SELECT l.prompt_id FROM prompt_words l
+    WHERE l.organization_id = $1 AND l.project_id = $2 AND l.word = (SELECT word.word FROM word ORDER BY uses LIMIT 1)
+      AND cardinality($12) - 1 = (SELECT count(*)
+                                  FROM word
+                                  CROSS JOIN LATERAL (
+                                      SELECT FROM prompt_words
+                                      WHERE organization_id = $1 AND project_id = $2 AND word = word.word AND prompt_id = l.prompt_id
+                                      LIMIT 1
+                                  ) has
+                                  WHERE word.word <> l.word)
+    ORDER BY l.prompt_id
+    LIMIT $13
+), labelled AS MATERIALIZED (
+    SELECT prompt_id FROM labels WHERE organization_id = $1 AND project_id = $2 AND name = $11::text ORDER BY prompt_id LIMIT $13
+), modelled AS MATERIALIZED (
+    SELECT prompt_id FROM prompt_versions WHERE organization_id = $1 AND model_id = $10::uuid ORDER BY prompt_id LIMIT $13
+), way AS MATERIALIZED (
+    SELECT CASE WHEN $12 IS NOT NULL AND (SELECT count(*) FROM worded) < $13 THEN 'words'
+                WHEN $9 IS NOT NULL AND (SELECT count(*) FROM tagged) < $13 THEN 'tags'
+                WHEN $11 IS NOT NULL AND (SELECT count(*) FROM labelled) < $13 THEN 'label'
+                WHEN $10 IS NOT NULL AND (SELECT count(*) FROM modelled) < $13 THEN 'model'
+                ELSE 'names' END AS name
+), candidate AS MATERIALIZED (
+    SELECT prompt_id FROM worded WHERE (SELECT way.name FROM way) = 'words'
+    UNION ALL
+    SELECT prompt_id FROM tagged WHERE (SELECT way.name FROM way) = 'tags'
+    UNION ALL
+    SELECT prompt_id FROM labelled WHERE (SELECT way.name FROM way) = 'label'
+    UNION ALL
+    SELECT DISTINCT prompt_id FROM modelled WHERE (SELECT way.name FROM way) = 'model'
+)
 SELECT page.id, page.project_id, page.name, page.description, page.current_version, page.newest_version, page.created_at, page.updated_at,
        page.row_version, page.version, page.is_chat, page.content, page.messages, page.system_prompt, page.variables, page.parameters,
        page.content_hash, page.model_id, page.model_name, page.version_message, page.version_author, page.version_created_at, page.tags,
@@ -110,55 +171,71 @@ LEFT JOIN LATERAL (
                  WHERE l.organization_id = $1 AND l.prompt_id = p.id ORDER BY t.name) AS tags,
            count(*) OVER () AS found, sum(v.content_bytes) OVER (ORDER BY p.name) - v.content_bytes AS bytes_before
     FROM (
-        (SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
-         FROM prompts
-         WHERE organization_id = $1 AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5 AND $9::text[] IS NULL
-           AND $10::uuid IS NULL AND $11::text IS NULL
-         ORDER BY name
-         LIMIT $6)
-        UNION ALL
         (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
-         FROM (SELECT l.prompt_id
-               FROM tags t JOIN prompt_tags l ON l.organization_id = $1 AND l.tag_id = t.id
-               WHERE t.organization_id = $1 AND t.name = ANY ($9)
-               GROUP BY l.prompt_id
-               HAVING count(*) = cardinality($9)) tagged
-         JOIN prompts q ON q.organization_id = $1 AND q.id = tagged.prompt_id
-         WHERE q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5 AND $9 IS NOT NULL AND $11 IS NULL
-           AND ($10 IS NULL OR EXISTS (SELECT FROM prompt_versions w
-                                       WHERE w.organization_id = $1 AND w.prompt_id = q.id AND w.version = q.current_version
-                                         AND w.model_id = $10))
+         FROM prompts q
+         WHERE q.organization_id = $1 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
+           AND (SELECT way.name FROM way) = 'names'
+           AND ($12 IS NULL
+                OR cardinality($12) = (SELECT count(*)
+                                       FROM unnest($12) w (word)
+                                       CROSS JOIN LATERAL (
+                                           SELECT FROM prompt_words
+                                           WHERE organization_id = $1 AND project_id = $2 AND word = w.word AND prompt_id = q.id
+                                           LIMIT 1
+                                       ) has))
+           AND ($9 IS NULL
+                OR cardinality($9) = (SELECT count(*)
+                                      FROM tag
+                                      CROSS JOIN LATERAL (
+                                          SELECT FROM prompt_tags
+                                          WHERE organization_id = $1 AND prompt_id = q.id AND tag_id = tag.id
+                                          LIMIT 1
+                                      ) has))
+           AND ($11 IS NULL OR $11 = (SELECT name FROM labels WHERE organization_id = $1 AND prompt_id = q.id AND name = $11))
+           AND ($10 IS NULL
+                OR $10 = (SELECT model_id FROM prompt_versions
+                          WHERE organization_id = $1 AND prompt_id = q.id AND version = q.current_version))
          ORDER BY q.name
          LIMIT $6)
         UNION ALL
         (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
-         FROM prompt_versions w
+         FROM candidate c
          CROSS JOIN LATERAL (
              SELECT id, project_id, name, description, current_version, newest_version, created_at, updated_at, row_version
              FROM prompts
-             WHERE organization_id = $1 AND id = w.prompt_id AND current_version = w.version AND project_id = $2
-               AND name >= $3 AND name < $4 AND name > $5
+             WHERE organization_id = $1 AND id = c.prompt_id AND project_id = $2 AND name >= $3 AND name < $4 AND name > $5
              LIMIT 1
          ) q
-         WHERE w.organization_id = $1 AND w.model_id = $10 AND $9 IS NULL AND $10 IS NOT NULL AND $11 IS NULL
-         ORDER BY q.name
-         LIMIT $6)
-        UNION ALL
-        (SELECT q.id, q.project_id, q.name, q.description, q.current_version, q.newest_version, q.created_at, q.updated_at, q.row_version
-         FROM labels l JOIN prompts q ON q.organization_id = $1 AND q.id = l.prompt_id
-         WHERE l.organization_id = $1 AND l.name = $11 AND q.project_id = $2 AND q.name >= $3 AND q.name < $4 AND q.name > $5
-           AND $11 IS NOT NULL
-           AND ($10 IS NULL OR EXISTS (SELECT FROM prompt_versions w
-                                       WHERE w.organization_id = $1 AND w.prompt_id = q.id AND w.version = q.current_version
-                                         AND w.model_id = $10))
+         WHERE ($12 IS NULL
+                OR cardinality($12) = (SELECT count(*)
+                                       FROM unnest($12) w (word)
+                                       CROSS JOIN LATERAL (
+                                           SELECT FROM prompt_words
+                                           WHERE organization_id = $1 AND project_id = $2 AND word = w.word AND prompt_id = q.id
+                                           LIMIT 1
+                                       ) has))
            AND ($9 IS NULL
                 OR cardinality($9) = (SELECT count(*)
-                                      FROM prompt_tags g JOIN tags t ON t.organization_id = $1 AND t.id = g.tag_id
-                                      WHERE g.organization_id = $1 AND g.prompt_id = q.id AND t.name = ANY ($9)))
+                                      FROM tag
+                                      CROSS JOIN LATERAL (
+                                          SELECT FROM prompt_tags
+                                          WHERE organization_id = $1 AND prompt_id = q.id AND tag_id = tag.id
+                                          LIMIT 1
+                                      ) has))
+           AND ($11 IS NULL OR $11 = (SELECT name FROM labels WHERE organization_id = $1 AND prompt_id = q.id AND name = $11))
+           AND ($10 IS NULL
+                OR $10 = (SELECT model_id FROM prompt_versions
+                          WHERE organization_id = $1 AND prompt_id = q.id AND version = q.current_version))
          ORDER BY q.name
          LIMIT $6)
     ) p
-    JOIN prompt_versions v ON v.organization_id = $1 AND v.prompt_id = p.id AND v.version = p.current_version
+    CROSS JOIN LATERAL (
+        SELECT version, content, messages, system_prompt, variables, parameters, content_hash, content_bytes, model_id, message, author,
+               created_at
+        FROM prompt_versions
+        WHERE organization_id = $1 AND prompt_id = p.id AND version = p.current_version
+        LIMIT 1
+    ) v
 ) page ON page.bytes_before < $8::bigint
 WHERE r.organization_id = $1 AND r.id = $2 AND r.deleted_at IS NULL
 ORDER BY page.name;
@@ -171,7 +248,7 @@ SELECT id FROM prompts WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE;
 -- than they came, so a move is always given a time behind the move before it: by time the history tells what happened.
 -- name: prompt_create_version :optional
 WITH p AS (
-    SELECT id, project_id, current_version, newest_version FROM prompts
+    SELECT id, project_id, name, description, current_version, newest_version FROM prompts
     WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR project_id = $3)
       AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = prompts.project_id AND deleted_at IS NULL)
 ), existing AS (
@@ -211,7 +288,7 @@ WITH p AS (
     FROM p, v
     WHERE $14 AND p.current_version <> v.version
 )
-SELECT p.id AS prompt_id, p.project_id, p.current_version AS previous_version,
+SELECT p.id AS prompt_id, p.project_id, p.name AS prompt_name, p.description AS prompt_description, p.current_version AS previous_version,
        COALESCE((SELECT moved.current_version FROM moved), p.current_version) AS current_version,
        v.existing, v.version, v.messages IS NOT NULL AS is_chat, v.content, v.messages, v.system_prompt, v.variables, v.parameters,
        v.content_hash, v.model_id, m.name AS model_name, v.message AS version_message, v.author AS version_author,

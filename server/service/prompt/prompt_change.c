@@ -1,6 +1,7 @@
 /* PromptService: changing what a prompt is called, and deleting it. */
 #include "rpc/write.h"
 #include "service/prompt/prompt.h"
+#include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
 
@@ -55,7 +56,8 @@ forge_code prompt_update(struct rpc_call *call, const Forge__V1__UpdatePromptReq
         return rpc_call_fail(call, FORGE_ABORTED, "the prompt has changed since this etag was read");
     db_row_uuid(&row, "project_id", &project_id);
     rpc_write_change(call, "prompt", &current.id, &project_id);
-    return prompt_from_row(call, &row, out);
+    rc = prompt_from_row(call, &row, out);
+    return rc == FORGE_OK ? prompt_words_store_prompt(call, out) : rc;
 }
 
 /* What keeps this caller from deleting the prompt of this row. */

@@ -3,6 +3,7 @@
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/prompt.h"
+#include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
 
@@ -72,6 +73,20 @@ static struct db_stmt *create_statement(struct rpc_call *call, const Forge__V1__
     return q;
 }
 
+/* Of a version that has become the current one. row: of prompt_create_version, which names the prompt under its lock. */
+static forge_code words_store(struct rpc_call *call, const struct db_row *row, const Forge__V1__PromptVersion *version)
+{
+    const struct prompt_word_texts texts = {version->prompt_id,
+                                            db_row_uuid_text(row, "project_id"),
+                                            db_row_text(row, "prompt_name"),
+                                            db_row_text_or_empty(row, "prompt_description"),
+                                            version->content,
+                                            version->n_messages,
+                                            version->messages,
+                                            version->system_prompt};
+    return prompt_words_store(call, &texts);
+}
+
 forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreatePromptVersionRequest *in, Forge__V1__PromptVersion *out)
 {
     struct forge_uuid prompt_id, project_id, history_id;
@@ -90,9 +105,11 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
         return rpc_call_fail(call, FORGE_ABORTED, "version %d is current, not %d", previous, in->expected_current);
     out->existing = db_row_bool(&row, "existing");
     db_row_uuid(&row, "project_id", &project_id);
-    if (!out->existing || db_row_int32(&row, "current_version") != previous)
+    bool is_moved = db_row_int32(&row, "current_version") != previous;
+    if (!out->existing || is_moved)
         rpc_write_change(call, "prompt", &prompt_id, &project_id);
-    return version_from_row(call, &row, out);
+    rc = version_from_row(call, &row, out);
+    return rc == FORGE_OK && is_moved ? words_store(call, &row, out) : rc;
 }
 
 forge_code prompt_get_version(struct rpc_call *call, const Forge__V1__GetPromptVersionRequest *in, Forge__V1__PromptVersion *out)

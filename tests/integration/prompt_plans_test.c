@@ -1,0 +1,304 @@
+/* The listings of the prompt service at 100,000 prompts: their statements as forge_app plans and runs them under row-level security. What
+ * is asserted is what is read, not time: no table is walked, and a page costs about what it holds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "db/migrate.h"
+#include "support/pg_cluster.h"
+
+#include "sql_statements.h"
+
+#include <jansson.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HOME "'01890000-0000-7000-8000-00000000000a'"
+#define FOREIGN "'01890000-0000-7000-8000-00000000000b'"
+#define BIG "'01890000-0000-7000-8000-0000000000b1'"
+#define SMALL "'01890000-0000-7000-8000-000000000051'"
+#define MODEL "'01890000-0000-7000-8000-0000000000a1'"
+#define MODEL_RARE "'01890000-0000-7000-8000-0000000000a2'"
+#define FIRST_ID "'00000000-0000-0000-0000-000000000000'"
+
+/* PAGE_ROWS: a page of 50 and whether there is more. FEW: as service/prompt/prompt.c counts. */
+enum { PROMPTS = 100000, PAGE_ROWS = 51, FEW = 1001 };
+
+static struct pg_cluster *cluster;
+static PGconn *app;
+
+/* An organization's prompts are p-000001 and so on, with ids in that order: of the home organization all but every thousandth belong to the
+ * project BIG, those to SMALL. Words, tags, labels and models go by the number. Superusers insert without looking at foreign keys. */
+static const char *const data_sql =
+    "SET session_replication_role = replica;"
+    "CREATE TEMPORARY TABLE p AS SELECT o.organization_id, n, format('0189%s-0000-7000-8000-%s', o.prefix, lpad(to_hex(n), 12, '0'))::uuid "
+    "AS id,"
+    " CASE WHEN n % 1000 = 0 THEN o.other ELSE o.project END AS project_id"
+    " FROM (VALUES (" HOME "::uuid, 'aaaa', " BIG "::uuid, " SMALL "::uuid, 100000),"
+    " (" FOREIGN ", 'bbbb', " FOREIGN ", " FOREIGN
+    ", 1000)) o (organization_id, prefix, project, other, prompts), generate_series(1, o.prompts) n;"
+    "INSERT INTO organizations (organization_id, name, slug) VALUES (" HOME ", 'home', 'home'), (" FOREIGN ", 'foreign', 'foreign');"
+    "INSERT INTO projects (organization_id, id, name) VALUES (" HOME ", " BIG ", 'big'), (" HOME ", " SMALL ", 'small'),"
+    " (" FOREIGN ", " FOREIGN ", 'all');"
+    "INSERT INTO prompts (organization_id, id, project_id, name, current_version, newest_version)"
+    " SELECT organization_id, id, project_id, 'p-' || lpad(n::text, 6, '0'), 1, 1 FROM p;"
+    "INSERT INTO prompt_versions (organization_id, prompt_id, version, content, model_id, content_hash, content_bytes)"
+    " SELECT organization_id, id, 1, repeat('text ', 20), CASE WHEN n % 5000 = 3 THEN " MODEL_RARE "::uuid ELSE " MODEL " END,"
+    " sha256(n::text::bytea), 100 FROM p;"
+    "INSERT INTO prompt_words (organization_id, project_id, word, prompt_id)"
+    " SELECT organization_id, project_id, w.word, id FROM p, LATERAL (VALUES ('common'), (CASE WHEN n % 2 = 0 THEN 'even' ELSE 'odd' END),"
+    " (CASE WHEN n % 20000 = 7 THEN 'rare' END), ('unit' || n % 500), (CASE WHEN n % 10 = 0 THEN 'tenth' END)) w (word)"
+    " WHERE w.word IS NOT NULL;"
+    "INSERT INTO tags (organization_id, id, name) VALUES (" HOME ", 1, 'everywhere'), (" HOME ", 2, 'seldom'), (" FOREIGN
+    ", 3, 'everywhere');"
+    "INSERT INTO prompt_tags (organization_id, prompt_id, tag_id)"
+    " SELECT organization_id, id, CASE WHEN organization_id = " HOME " THEN 1 ELSE 3 END FROM p"
+    " UNION ALL SELECT organization_id, id, 2 FROM p WHERE organization_id = " HOME " AND n % 5000 = 7;"
+    "INSERT INTO labels (organization_id, project_id, prompt_id, name, updated_by)"
+    " SELECT organization_id, project_id, id, 'production', id FROM p"
+    " UNION ALL SELECT organization_id, project_id, id, 'canary', id FROM p WHERE n % 5000 = 7;"
+    "INSERT INTO label_targets (organization_id, prompt_id, label, version) SELECT organization_id, prompt_id, name, 1 FROM labels;"
+    "INSERT INTO executions (organization_id, prompt_id, version, rating, success, executed_at)"
+    " SELECT organization_id, id, 1, NULL, true, timestamptz '2026-01-01' + n * interval '1 second' FROM p WHERE n <= 1000;";
+
+static const char *const busy_executions_sql =
+    "INSERT INTO executions (organization_id, prompt_id, version, rating, success, executed_at)"
+    " SELECT " HOME ", '0189aaaa-0000-7000-8000-000000000001', 1 + n / 25000, NULLIF(n % 6, 0), n % 1000 <> 0,"
+    " timestamptz '2026-01-02' + n * interval '1 second' FROM generate_series(0, 49999) n;";
+
+static void prepare(enum sql_id id)
+{
+    PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s", PQresultErrorMessage(result));
+    PQclear(result);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct forge_error error = {0};
+    cluster = pg_cluster_new(NULL);
+    pg_cluster_create_roles(cluster);
+    const char *database = pg_cluster_create_database(cluster, "forge_owner");
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
+    if (db_migrate_upgrade(pg_cluster_url(cluster, "forge_owner", database), folder, "head", NULL, NULL, &error) != FORGE_OK) {
+        print_error("%s\n", error.message);
+        return 1;
+    }
+    pg_cluster_execute(cluster, "postgres", database, data_sql);
+    pg_cluster_execute(cluster, "postgres", database, busy_executions_sql);
+    pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
+    app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
+    if (PQstatus(app) != CONNECTION_OK)
+        return 1;
+    PQclear(PQexec(app, "SET forge.organization_id = " HOME));
+    prepare(SQL_PROMPT_LIST);
+    prepare(SQL_LABEL_LIST);
+    prepare(SQL_EXECUTION_LIST);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    PQfinish(app);
+    pg_cluster_free(cluster);
+    return 0;
+}
+
+struct reading {
+    double rows;    /* that scans gave or threw away */
+    double buffers; /* pages of the whole statement */
+    double found;   /* rows of the answer */
+};
+
+static double number(const json_t *node, const char *name)
+{
+    return json_number_value(json_object_get(node, name));
+}
+
+/* Tables of a few rows. */
+static bool is_small(const char *table)
+{
+    static const char *const small[] = {"projects", "tags", "ai_models", "label_gates"};
+    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
+        if (strcmp(table, small[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Adds up the scans of tables below a node. The plan for any values must be without such a walk; that for some may have it where these
+ * values never lead. */
+static void node_read(const json_t *node, bool is_generic, struct reading *out)
+{
+    const char *table = json_string_value(json_object_get(node, "Relation Name"));
+    size_t index;
+    const json_t *child;
+    if (table != NULL) {
+        bool is_walked = strcmp(json_string_value(json_object_get(node, "Node Type")), "Seq Scan") == 0;
+        if (is_walked && !is_small(table) && (is_generic || number(node, "Actual Loops") > 0))
+            fail_msg("%s is read from end to end", table);
+        out->rows +=
+            (number(node, "Actual Rows") + number(node, "Rows Removed by Filter") + number(node, "Rows Removed by Index Recheck")) *
+            number(node, "Actual Loops");
+    }
+    json_array_foreach(json_object_get(node, "Plans"), index, child) node_read(child, is_generic, out);
+}
+
+static struct reading explain(enum sql_id id, const char *arguments, bool is_generic)
+{
+    char sql[2048];
+    struct reading reading = {0};
+    snprintf(sql, sizeof sql, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s (" HOME ", %s)", sql_statements[id].name, arguments);
+    PGresult *result = PQexec(app, sql);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQresultErrorMessage(result));
+    json_t *root = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+    assert_non_null(root);
+    const json_t *top = json_object_get(json_array_get(root, 0), "Plan");
+    node_read(top, is_generic, &reading);
+    reading.buffers = number(top, "Shared Hit Blocks") + number(top, "Shared Read Blocks");
+    reading.found = number(top, "Actual Rows");
+    json_decref(root);
+    PQclear(result);
+    return reading;
+}
+
+/* With a plan for these values and with the one for any, PostgreSQL may take either. */
+static void expect(enum sql_id id, const char *arguments, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    static const char *const modes[] = {"SET plan_cache_mode = force_custom_plan", "SET plan_cache_mode = force_generic_plan"};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        PQclear(PQexec(app, modes[i]));
+        struct reading reading = explain(id, arguments, i == 1);
+        assert_int_equal(reading.found, found);
+        if (reading.rows > rows_max || reading.buffers > buffers_max)
+            fail_msg("%s, %s (%s) reads %.0f rows (at most %u) and %.0f buffers (at most %u)", modes[i], sql_statements[id].name, arguments,
+                     reading.rows, rows_max, reading.buffers, buffers_max);
+    }
+}
+
+/* prompt_list by what it is asked for; unset texts are SQL. */
+struct listing {
+    const char *project, *prefix, *prefix_end, *after, *tags, *model, *label, *words;
+};
+
+static const char *or_null(const char *sql)
+{
+    return sql != NULL ? sql : "NULL";
+}
+
+static void expect_list(struct listing listing, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "%s, %s, %s, %s, %d, false, 9223372036854775807, %s, %s, %s, %s, %d",
+             listing.project != NULL ? listing.project : BIG, listing.prefix != NULL ? listing.prefix : "''",
+             listing.prefix_end != NULL ? listing.prefix_end : "U&'\\+10FFFF'", listing.after != NULL ? listing.after : "''", PAGE_ROWS,
+             or_null(listing.tags), or_null(listing.model), or_null(listing.label), or_null(listing.words), FEW);
+    expect(SQL_PROMPT_LIST, arguments, found, rows_max, buffers_max);
+}
+
+static void test_prompts_by_name(void **state)
+{
+    (void)state;
+    expect_list((struct listing){0}, PAGE_ROWS, 400, 2000);
+    expect_list((struct listing){.after = "'p-050000'"}, PAGE_ROWS, 400, 2000);
+    expect_list((struct listing){.after = "'p-099989'"}, 10, 100, 1000);
+    expect_list((struct listing){.prefix = "'p-0500'", .prefix_end = "'p-0501'"}, PAGE_ROWS, 400, 2000);
+    expect_list((struct listing){.prefix = "'p-05000'", .prefix_end = "'p-05001'"}, 9, 100, 1000);
+    expect_list((struct listing){.project = SMALL}, PAGE_ROWS, 400, 2000);
+}
+
+/* A word that many prompts have is counted to FEW, twice, and its prompts are then met on the walk through the names. */
+static void test_prompts_by_words(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.words = "'{common}'"}, PAGE_ROWS, 4 * FEW, 5000);
+    expect_list((struct listing){.words = "'{common}'", .after = "'p-050000'"}, PAGE_ROWS, 4 * FEW, 5000);
+    expect_list((struct listing){.words = "'{common}'", .prefix = "'p-05000'", .prefix_end = "'p-05001'"}, 9, 4 * FEW, 5000);
+    expect_list((struct listing){.words = "'{rare}'"}, 5, 100, 500);
+    expect_list((struct listing){.words = "'{common,rare}'"}, 5, 2 * FEW, 500);
+    expect_list((struct listing){.words = "'{common,odd,rare}'"}, 5, 3 * FEW, 500);
+    expect_list((struct listing){.words = "'{common,tenth,unit100}'"}, PAGE_ROWS, 5 * FEW, 6000);
+    expect_list((struct listing){.words = "'{common,missing}'"}, 1, 2 * FEW, 200); /* the row that tells the project is there */
+    expect_list((struct listing){.words = "'{rare,unit1}'"}, 1, 300, 300);
+    expect_list((struct listing){.project = SMALL, .words = "'{common}'"}, PAGE_ROWS, 1500, 3000);
+}
+
+/* The dearest questions: words that many prompts have, and few or none of them all. Index entries of one word are followed until FEW have
+ * the others too, and no prompt is read for that. */
+static void test_words_that_seldom_meet(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.words = "'{common,even,tenth}'"}, PAGE_ROWS, 40 * FEW, 80000);
+    expect_list((struct listing){.words = "'{even,odd}'"}, 1, PROMPTS / 2 + 4 * FEW, 2 * PROMPTS);
+}
+
+static void test_prompts_by_tag_label_and_model(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.tags = "'{everywhere}'"}, PAGE_ROWS, 4 * FEW, 5000);
+    expect_list((struct listing){.tags = "'{seldom}'"}, 20, 500, 1000);
+    expect_list((struct listing){.tags = "'{everywhere,seldom}'"}, 20, 2 * FEW, 1000);
+    expect_list((struct listing){.label = "'production'"}, PAGE_ROWS, 2 * FEW, 2000);
+    expect_list((struct listing){.label = "'production'", .after = "'p-050000'"}, PAGE_ROWS, 2 * FEW, 2000);
+    expect_list((struct listing){.label = "'canary'"}, 20, 500, 1000);
+    expect_list((struct listing){.model = MODEL}, PAGE_ROWS, 2 * FEW, 2000);
+    expect_list((struct listing){.model = MODEL_RARE}, 20, 500, 1000);
+}
+
+static void test_prompts_by_several_filters(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.tags = "'{everywhere}'", .label = "'production'", .model = MODEL, .words = "'{common}'"}, PAGE_ROWS,
+                10 * FEW, 10000);
+    expect_list((struct listing){.tags = "'{everywhere}'", .label = "'canary'", .words = "'{common}'"}, 20, 8 * FEW, 10000);
+    expect_list((struct listing){.tags = "'{seldom}'", .words = "'{rare}'", .prefix = "'p-04'", .prefix_end = "'p-05'"}, 1, 200, 500);
+}
+
+static void test_labels_of_a_project(void **state)
+{
+    (void)state;
+    expect(SQL_LABEL_LIST, BIG ", NULL, NULL, " FIRST_ID ", '', 51, NULL", PAGE_ROWS, 300, 1000);
+    expect(SQL_LABEL_LIST, BIG ", NULL, NULL, '0189aaaa-0000-7000-8000-00000000c350', 'production', 51, NULL", PAGE_ROWS, 300, 1000);
+    expect(SQL_LABEL_LIST, SMALL ", NULL, NULL, " FIRST_ID ", '', 51, NULL", PAGE_ROWS, 300, 1000);
+    expect(SQL_LABEL_LIST, SMALL ", NULL, NULL, " FIRST_ID ", '', 51, 'production'", PAGE_ROWS, 300, 1000);
+    expect(SQL_LABEL_LIST, SMALL ", NULL, NULL, " FIRST_ID ", '', 51, 'canary'", 1, 10, 100);
+    expect(SQL_LABEL_LIST, BIG ", NULL, NULL, " FIRST_ID ", '', 51, 'canary'", 20, 100, 500);
+    expect(SQL_LABEL_LIST, "NULL, '0189aaaa-0000-7000-8000-000000000007', NULL, " FIRST_ID ", '', 51, NULL", 2, 20, 100);
+}
+
+static void test_executions_of_a_prompt(void **state)
+{
+    (void)state;
+    static const char busy[] = "'0189aaaa-0000-7000-8000-000000000001', NULL, '2026-01-01', ";
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "%s'infinity', 0, 1, 2147483647, NULL, NULL, 51, 3145728", busy);
+    expect(SQL_EXECUTION_LIST, arguments, PAGE_ROWS, 200, 500);
+    snprintf(arguments, sizeof arguments, "%s'2026-01-02 06:00:00+00', 0, 1, 2147483647, NULL, NULL, 51, 3145728", busy);
+    expect(SQL_EXECUTION_LIST, arguments, PAGE_ROWS, 200, 500);
+    snprintf(arguments, sizeof arguments, "%s'infinity', 0, 1, 2147483647, true, 3, 51, 3145728", busy);
+    expect(SQL_EXECUTION_LIST, arguments, PAGE_ROWS, 500, 500);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prompts_by_name),
+        cmocka_unit_test(test_prompts_by_words),
+        cmocka_unit_test(test_words_that_seldom_meet),
+        cmocka_unit_test(test_prompts_by_tag_label_and_model),
+        cmocka_unit_test(test_prompts_by_several_filters),
+        cmocka_unit_test(test_labels_of_a_project),
+        cmocka_unit_test(test_executions_of_a_prompt),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

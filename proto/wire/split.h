@@ -1,6 +1,7 @@
 /* Splits: which of the versions that a label points at a subject gets. Server and clients choose alike, so the choice is part of the
  * protocol (proto/README.md, Splits): SHA-256 (FIPS 180-4) of "<prompt id>|<label>|<subject>", its first 8 bytes as a big-endian number,
- * modulo the total of the weights, walked through the versions in ascending order. The statement prompt_get_by_label does the same in SQL.
+ * modulo the total of the weights, walked through the versions in ascending order. The statements prompt_get_by_label and
+ * reference_resolve do the same in SQL.
  */
 #ifndef FORGE_WIRE_SPLIT_H
 #define FORGE_WIRE_SPLIT_H

@@ -5,13 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 64 };
+enum { NAME_MAX_BYTES = 64, PROMPT_NAME_MAX_CHARACTERS = 255, LABEL_MAX_BYTES = 64, VERSION_MAX_DIGITS = 10 };
 
-enum token_kind { TOKEN_END, TOKEN_TEXT, TOKEN_NAME };
+enum token_kind { TOKEN_END, TOKEN_TEXT, TOKEN_NAME, TOKEN_REFERENCE };
 struct token {
     enum token_kind kind;
-    const char *start; /* of the text, or of the name without braces and spaces */
+    const char *start; /* of the text, or of the name or reference without braces and spaces */
     size_t length;
+    size_t name_length; /* of a reference: of its prompt's name, which it begins with */
+    int32_t version;    /* of a reference: 0 = none is given */
+    bool has_label;     /* of a reference: what follows the @ is a label */
 };
 
 static bool is_name_start(char c)
@@ -34,7 +37,77 @@ static bool is_escaped_opening(const char *at)
     return at[0] == '\\' && is_opening(at + 1);
 }
 
-/* Reads the placeholder at *at; NULL, or what is wrong with it. */
+static bool is_label(const char *text, size_t length)
+{
+    return length > 0 && length <= LABEL_MAX_BYTES && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_.-") >= length;
+}
+
+/* A number from 1 to INT32_MAX in its one spelling, else 0. */
+static int32_t version_of(const char *text, size_t length)
+{
+    int64_t version = 0;
+    if (length > VERSION_MAX_DIGITS || *text == '0')
+        return 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return 0;
+        version = 10 * version + (text[i] - '0');
+    }
+    return version <= INT32_MAX ? (int32_t)version : 0;
+}
+
+static size_t characters_of(const char *text, size_t length)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++)
+        count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return count;
+}
+
+/* Takes a reference apart; NULL, or what is wrong with it. */
+static const char *split_reference(struct token *token)
+{
+    const char *at = memrchr(token->start, '@', token->length);
+    token->name_length = at ? (size_t)(at - token->start) : token->length;
+    if (token->name_length == 0)
+        return "{{> must be followed by the name of a prompt";
+    if (characters_of(token->start, token->name_length) > PROMPT_NAME_MAX_CHARACTERS)
+        return "the name of a prompt has at most 255 characters";
+    if (!at)
+        return NULL;
+    const char *selector = at + 1;
+    size_t length = token->length - token->name_length - 1;
+    token->version = version_of(selector, length);
+    bool is_number = strspn(selector, "0123456789") >= length;
+    token->has_label = !is_number && !(length == strlen("current") && strncmp(selector, "current", length) == 0);
+    if (at[-1] == ' ' || (is_number && token->version == 0) || !is_label(selector, length))
+        return "@ must stand between the name of a prompt and a version from 1 on, a label or \"current\"";
+    return NULL;
+}
+
+/* Reads the reference whose > is at p; NULL, or what is wrong with it. */
+static const char *read_reference(const char *p, const char **at, struct token *token)
+{
+    p += 1 + strspn(p + 1, " ");
+    token->kind = TOKEN_REFERENCE;
+    token->start = p;
+    while (*p && !(p[0] == '}' && p[1] == '}')) {
+        if ((unsigned char)*p < ' ' || *p == 0x7F)
+            return "the name of a prompt has no line breaks and other control characters";
+        p++;
+    }
+    if (*p == '\0')
+        return "{{> is not closed by }}";
+    token->length = (size_t)(p - token->start);
+    while (token->length > 0 && token->start[token->length - 1] == ' ')
+        token->length--;
+    const char *fault = split_reference(token);
+    if (!fault)
+        *at = p + 2;
+    return fault;
+}
+
+/* Reads the placeholder or reference at *at; NULL, or what is wrong with it. */
 static const char *read_placeholder(const char **at, struct token *token)
 {
     const char *p = *at + 2;
@@ -43,6 +116,8 @@ static const char *read_placeholder(const char **at, struct token *token)
     token->start = p;
     if (*p == '\0')
         return "{{ is not closed by }}";
+    if (*p == '>')
+        return read_reference(p, at, token);
     if (!is_name_start(*p))
         return "{{ must be followed by a name that begins with a letter or _ (\\{{ stands for the text {{)";
     while (is_name_part(*p))
@@ -93,10 +168,10 @@ static forge_code fail_at(const char *text, const char *at, const char *what, st
     return forge_error_set(error, FORGE_INVALID_ARGUMENT, "template: line %zu, column %zu: %s", line, column, what);
 }
 
-/* The names of a template by hash: open addressing, at most half full. */
+/* The names or references of a template by hash: open addressing, at most half full. */
 struct name_table {
     const char **names;
-    size_t count;
+    size_t count, room;
     uint32_t *slots; /* index + 1 into names, 0 = free */
     size_t mask;
 };
@@ -128,63 +203,93 @@ static forge_code no_memory(struct forge_error *error)
     return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory to read a template");
 }
 
-/* Checks the whole text and counts its placeholders. */
-static forge_code count_placeholders(const char *text, size_t *out_count, struct forge_error *error)
+/* Checks the whole text and counts its tokens of each kind. */
+static forge_code count_tokens(const char *text, size_t *counts, struct forge_error *error)
 {
     struct token token;
-    size_t count = 0;
     const char *at = text;
     do {
         const char *fault = next_token(&at, &token);
         if (fault)
             return fail_at(text, at, fault, error);
-        count += token.kind == TOKEN_NAME;
+        counts[token.kind]++;
     } while (token.kind != TOKEN_END);
-    *out_count = count;
     return FORGE_OK;
 }
 
-static forge_code collect(const char *text, struct forge_arena *arena, struct name_table *table, struct forge_error *error)
+static bool table_init(struct name_table *table, size_t count, size_t count_max, struct forge_arena *arena)
 {
-    size_t placeholders = 0;
-    forge_code code = count_placeholders(text, &placeholders, error);
-    if (code != FORGE_OK)
-        return code;
-    size_t room = placeholders < FORGE_TEMPLATE_NAMES_MAX ? placeholders : FORGE_TEMPLATE_NAMES_MAX, slots = 2;
-    while (slots < 2 * room)
+    size_t slots = 2;
+    table->room = count < count_max ? count : count_max;
+    while (slots < 2 * table->room)
         slots *= 2;
     table->count = 0;
     table->mask = slots - 1;
-    table->names = forge_arena_calloc(arena, room, sizeof *table->names);
+    table->names = forge_arena_calloc(arena, table->room, sizeof *table->names);
     table->slots = forge_arena_calloc(arena, slots, sizeof *table->slots);
-    if (!table->names || !table->slots)
+    return table->names && table->slots;
+}
+
+/* What a template uses. */
+struct uses {
+    struct name_table names, references; /* of references the texts */
+    struct forge_template_reference *parts;
+};
+
+static bool note_reference(struct uses *uses, const struct token *token, struct forge_arena *arena)
+{
+    struct forge_template_reference *parts = &uses->parts[uses->references.count - 1];
+    parts->text = uses->references.names[uses->references.count - 1];
+    parts->name = forge_arena_strndup(arena, token->start, token->name_length);
+    parts->version = token->version;
+    parts->label = token->has_label ? parts->text + token->name_length + 1 : NULL;
+    return parts->name != NULL;
+}
+
+static forge_code note(struct uses *uses, const struct token *token, struct forge_arena *arena, struct forge_error *error)
+{
+    bool is_reference = token->kind == TOKEN_REFERENCE;
+    struct name_table *table = is_reference ? &uses->references : &uses->names;
+    uint32_t *slot = find_slot(table, token->start, token->length);
+    if (*slot)
+        return FORGE_OK;
+    if (table->count == table->room)
+        return forge_error_set(error, FORGE_INVALID_ARGUMENT, "template: more than %zu different %s", table->room,
+                               is_reference ? "references" : "names");
+    char *name = forge_arena_strndup(arena, token->start, token->length);
+    if (!name)
+        return no_memory(error);
+    table->names[table->count++] = name;
+    *slot = (uint32_t)table->count;
+    return !is_reference || note_reference(uses, token, arena) ? FORGE_OK : no_memory(error);
+}
+
+static forge_code collect(const char *text, struct forge_arena *arena, struct uses *uses, struct forge_error *error)
+{
+    size_t counts[TOKEN_REFERENCE + 1] = {0};
+    forge_code code = count_tokens(text, counts, error);
+    if (code != FORGE_OK)
+        return code;
+    if (!table_init(&uses->names, counts[TOKEN_NAME], FORGE_TEMPLATE_NAMES_MAX, arena) ||
+        !table_init(&uses->references, counts[TOKEN_REFERENCE], FORGE_TEMPLATE_REFERENCES_MAX, arena))
+        return no_memory(error);
+    uses->parts = forge_arena_calloc(arena, uses->references.room, sizeof *uses->parts);
+    if (!uses->parts)
         return no_memory(error);
     struct token token;
-    for (const char *at = text; !next_token(&at, &token) && token.kind != TOKEN_END;) {
-        if (token.kind != TOKEN_NAME)
-            continue;
-        uint32_t *slot = find_slot(table, token.start, token.length);
-        if (*slot)
-            continue;
-        if (table->count == room)
-            return forge_error_set(error, FORGE_INVALID_ARGUMENT, "template: more than %d different names", FORGE_TEMPLATE_NAMES_MAX);
-        char *name = forge_arena_strndup(arena, token.start, token.length);
-        if (!name)
-            return no_memory(error);
-        table->names[table->count++] = name;
-        *slot = (uint32_t)table->count;
-    }
-    return FORGE_OK;
+    for (const char *at = text; code == FORGE_OK && !next_token(&at, &token) && token.kind != TOKEN_END;)
+        if (token.kind != TOKEN_TEXT)
+            code = note(uses, &token, arena, error);
+    return code;
 }
 
 forge_code forge_template_scan(const char *text, struct forge_arena *arena, struct forge_template_names *names, struct forge_error *error)
 {
-    struct name_table table;
-    forge_code code = collect(text, arena, &table, error);
+    struct uses uses;
+    forge_code code = collect(text, arena, &uses, error);
     if (code != FORGE_OK)
         return code;
-    names->names = table.names;
-    names->count = table.count;
+    *names = (struct forge_template_names){uses.names.names, uses.names.count, uses.parts, uses.references.count};
     return FORGE_OK;
 }
 
@@ -193,62 +298,73 @@ struct value {
     size_t length;
 };
 
-/* The value of each name of the table; every name without one becomes a violation. */
-static forge_code assign_values(const struct name_table *table, const struct forge_template_variable *variables, size_t variable_count,
-                                struct value *values, struct forge_arena *arena, struct forge_error *error)
+/* The value of each name of the table that is given one. */
+static struct value *match_values(const struct name_table *table, const struct forge_template_variable *given, size_t given_count,
+                                  struct forge_arena *arena)
 {
-    for (size_t i = 0; i < variable_count; i++) {
-        uint32_t slot = *find_slot(table, variables[i].name, strlen(variables[i].name));
-        if (slot && variables[i].value)
-            values[slot - 1] = (struct value){variables[i].value, strlen(variables[i].value)};
+    struct value *values = forge_arena_calloc(arena, table->count, sizeof *values);
+    for (size_t i = 0; values && i < given_count; i++) {
+        uint32_t slot = *find_slot(table, given[i].name, strlen(given[i].name));
+        if (slot && given[i].value)
+            values[slot - 1] = (struct value){given[i].value, strlen(given[i].value)};
     }
+    return values;
+}
+
+/* Every name without a value becomes a violation. */
+static forge_code require_values(const struct uses *uses, const struct value *names, const struct value *references,
+                                 struct forge_arena *arena, struct forge_error *error)
+{
     forge_code code = FORGE_OK;
-    for (size_t i = 0; i < table->count; i++) {
-        if (values[i].text)
+    for (size_t i = 0; i < uses->names.count; i++) {
+        if (names[i].text)
             continue;
         char field[sizeof "variables." + NAME_MAX_BYTES];
-        snprintf(field, sizeof field, "variables.%s", table->names[i]);
+        snprintf(field, sizeof field, "variables.%s", uses->names.names[i]);
         if (code == FORGE_OK)
             code = forge_error_set(error, FORGE_INVALID_ARGUMENT, "%s: the template needs a value for it", field);
         forge_error_add_violation(error, arena, field, "the template needs a value for it");
     }
+    for (size_t i = 0; code == FORGE_OK && i < uses->references.count; i++)
+        if (!references[i].text)
+            code = forge_error_set(error, FORGE_INVALID_ARGUMENT, "template: nothing stands for {{> %s}}", uses->references.names[i]);
     return code;
 }
 
-/* Bytes of the result; above result_max counting stops. */
-static size_t measure(const char *text, const struct name_table *table, const struct value *values, size_t result_max)
+/* What stands for a token. */
+static struct value value_of(const struct uses *uses, const struct value *names, const struct value *references, const struct token *token)
 {
-    struct token token;
-    size_t size = 0;
-    for (const char *at = text; size <= result_max && !next_token(&at, &token) && token.kind != TOKEN_END;)
-        size += token.kind == TOKEN_TEXT ? token.length : values[*find_slot(table, token.start, token.length) - 1].length;
-    return size;
+    if (token->kind == TOKEN_TEXT)
+        return (struct value){token->start, token->length};
+    bool is_name = token->kind == TOKEN_NAME;
+    return (is_name ? names : references)[*find_slot(is_name ? &uses->names : &uses->references, token->start, token->length) - 1];
 }
 
-forge_code forge_template_render(const char *text, const struct forge_template_variable *variables, size_t variable_count,
-                                 size_t result_max, struct forge_arena *arena, char **out, struct forge_error *error)
+forge_code forge_template_render(const char *text, const struct forge_template_values *values, size_t result_max, struct forge_arena *arena,
+                                 char **out, struct forge_error *error)
 {
-    struct name_table table;
-    forge_code code = collect(text, arena, &table, error);
+    struct uses uses;
+    struct token token;
+    forge_code code = collect(text, arena, &uses, error);
     if (code != FORGE_OK)
         return code;
-    struct value *values = forge_arena_calloc(arena, table.count, sizeof *values);
-    if (!values)
+    const struct value *names = match_values(&uses.names, values->variables, values->variable_count, arena);
+    const struct value *references = match_values(&uses.references, values->references, values->reference_count, arena);
+    if (!names || !references)
         return no_memory(error);
-    code = assign_values(&table, variables, variable_count, values, arena, error);
+    code = require_values(&uses, names, references, arena, error);
     if (code != FORGE_OK)
         return code;
-    size_t size = measure(text, &table, values, result_max);
+    size_t size = 0;
+    for (const char *at = text; size <= result_max && !next_token(&at, &token) && token.kind != TOKEN_END;)
+        size += value_of(&uses, names, references, &token).length;
     if (size > result_max)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the rendered text would be longer than %zu bytes", result_max);
     char *result = forge_arena_alloc(arena, size + 1), *end = result;
     if (!result)
         return no_memory(error);
-    struct token token;
     for (const char *at = text; !next_token(&at, &token) && token.kind != TOKEN_END;) {
-        struct value piece = {token.start, token.length};
-        if (token.kind == TOKEN_NAME)
-            piece = values[*find_slot(&table, token.start, token.length) - 1];
+        struct value piece = value_of(&uses, names, references, &token);
         memcpy(end, piece.text, piece.length);
         end += piece.length;
     }

@@ -39,7 +39,7 @@ LAYERS = {
     "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
     "client/include": (["forge/", "google/", "wire/status.h"], []),
     "client/src": (["forge/", "google/", "wire/", "src/"], []),
-    "client/forgectl": (["forge/", "google/", "wire/json.h", "wire/arena.h", "wire/status.h", "forgectl/"], [YAML, JANSSON]),
+    "client/forgectl": (["forge/", "google/", "wire/json.h", "wire/arena.h", "wire/status.h", "wire/template.h", "forgectl/"], [YAML, JANSSON]),
     "client/examples": (["forge/", "google/", "wire/status.h"], []),
     "tests/load": (["forge/", "google/", "wire/status.h", "load/"], []),
 }

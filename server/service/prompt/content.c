@@ -4,7 +4,6 @@
 #include "service/validate.h"
 #include "text/json_object.h"
 #include "wire/json.h"
-#include "wire/template.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -110,7 +109,23 @@ static bool placeholder_is_noted(const struct placeholders *found, const char *n
     return false;
 }
 
-static void template_scan(struct rpc_call *call, const char *field, const char *text, struct placeholders *found)
+static bool reference_is_noted(const struct prompt_references *references, const char *text)
+{
+    for (size_t i = 0; i < references->count; i++)
+        if (strcmp(references->list[i].parts.text, text) == 0)
+            return true;
+    return false;
+}
+
+void prompt_references_add(struct prompt_references *references, const char *field, const struct forge_template_names *names)
+{
+    for (size_t i = 0; i < names->reference_count && references->count <= PROMPT_REFERENCES_MAX; i++)
+        if (!reference_is_noted(references, names->references[i].text))
+            references->list[references->count++] = (struct prompt_reference){names->references[i], field};
+}
+
+static void template_scan(struct rpc_call *call, const char *field, const char *text, struct placeholders *found,
+                          struct prompt_references *references)
 {
     struct forge_template_names names = {0};
     struct forge_error error = {0};
@@ -121,16 +136,21 @@ static void template_scan(struct rpc_call *call, const char *field, const char *
     for (size_t i = 0; i < names.count && found->count < found->room; i++)
         if (!placeholder_is_noted(found, names.names[i]))
             found->names[found->count++] = names.names[i];
+    if (references->count > PROMPT_REFERENCES_MAX)
+        return; /* told already */
+    prompt_references_add(references, field, &names);
+    if (references->count > PROMPT_REFERENCES_MAX)
+        rpc_call_violation(call, field, "more than %d different references", PROMPT_REFERENCES_MAX);
 }
 
-static void templates_scan(struct rpc_call *call, const struct prompt_content_input *input, struct placeholders *found)
+static void templates_scan(struct rpc_call *call, const struct prompt_content_input *input, struct placeholders *found,
+                           struct prompt_references *references)
 {
-    template_scan(call, "content", input->content, found);
-    template_scan(call, "system_prompt", input->system_prompt, found);
+    template_scan(call, "content", input->content, found, references);
+    template_scan(call, "system_prompt", input->system_prompt, found, references);
     for (size_t i = 0; i < input->message_count && i < PROMPT_MESSAGES_MAX; i++) {
-        char field[48];
-        snprintf(field, sizeof field, "messages[%zu].content", i);
-        template_scan(call, field, input->messages[i]->content, found);
+        const char *field = forge_arena_printf(call->arena, "messages[%zu].content", i);
+        template_scan(call, field != NULL ? field : "messages", input->messages[i]->content, found, references);
     }
 }
 
@@ -188,7 +208,7 @@ void prompt_content_check(struct rpc_call *call, const struct prompt_content_inp
     validate_text(call, "message", input->message, PROMPT_NOTE_CHARACTERS_MAX);
     const char *names[PROMPT_VARIABLES_MAX + 1]; /* one more tells that there are too many */
     struct placeholders found = {names, 0, PROMPT_VARIABLES_MAX + 1};
-    templates_scan(call, input, &found);
+    templates_scan(call, input, &found, &out->references);
     variables_settle(call, input, &found, out);
 }
 
@@ -348,4 +368,12 @@ forge_code prompt_content_read(struct rpc_call *call, const struct db_row *row, 
     if (messages == NULL && (variables == NULL || strcmp(variables, "[]") == 0))
         return FORGE_OK;
     return lists_read(call, messages, variables, out);
+}
+
+forge_code prompt_content_read_text(struct rpc_call *call, const struct db_row *row, struct prompt_content_row *out)
+{
+    const char *variables = db_row_text(row, "variables");
+    *out = (struct prompt_content_row){.format = FORGE__V1__PROMPT_FORMAT__PROMPT_FORMAT_TEXT,
+                                       .content = db_row_text_or_empty(row, "content")};
+    return variables == NULL || strcmp(variables, "[]") == 0 ? FORGE_OK : lists_read(call, NULL, variables, out);
 }

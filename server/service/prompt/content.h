@@ -6,6 +6,7 @@
 #include "db/stmt.h"
 #include "rpc/call.h"
 #include "wire/crypto.h"
+#include "wire/template.h"
 
 #include "forge/v1/prompt.pb-c.h"
 
@@ -20,6 +21,7 @@ enum {
     PROMPT_DEFAULT_BYTES_MAX = 64 << 10,
     PROMPT_MESSAGES_MAX = 500,
     PROMPT_VARIABLES_MAX = 256,
+    PROMPT_REFERENCES_MAX = 64,       /* different ones of one version */
     PROMPT_NOTE_CHARACTERS_MAX = 1024 /* version messages and descriptions of variables */
 };
 
@@ -36,6 +38,17 @@ struct prompt_content_input {
     const char *message;
 };
 
+/* A reference of a version to another prompt, and the field in which it stands first. */
+struct prompt_reference {
+    struct forge_template_reference parts;
+    const char *field;
+};
+/* Those of a version, each once, in the order of content, system prompt and messages; zeroed = none. */
+struct prompt_references {
+    size_t count;
+    struct prompt_reference list[PROMPT_REFERENCES_MAX + 1]; /* one more tells that there are too many */
+};
+
 /* The same, checked, as prompt_versions holds it. */
 struct prompt_content {
     const char *content;       /* "" for chat */
@@ -50,9 +63,13 @@ struct prompt_content {
     int32_t bytes; /* of content, messages, system prompt, variables and parameters */
     size_t variable_count;
     Forge__V1__PromptVariable **variables; /* declared, or else the placeholders that were found */
+    struct prompt_references references;
 };
 
-/* Notes every violation on the call. Fills variables and model_id of *out only. */
+/* Adds the references of one template that are not there yet. */
+void prompt_references_add(struct prompt_references *references, const char *field, const struct forge_template_names *names);
+
+/* Notes every violation on the call. Fills variables, model_id and references of *out only. */
 void prompt_content_check(struct rpc_call *call, const struct prompt_content_input *input, struct prompt_content *out);
 /* After a check without violations: the rest of *out. */
 forge_code prompt_content_make(struct rpc_call *call, const struct prompt_content_input *input,
@@ -81,5 +98,7 @@ struct prompt_content_row {
     char *content_hash; /* 64 hexadecimal digits */
 };
 forge_code prompt_content_read(struct rpc_call *call, const struct db_row *row, struct prompt_content_row *out) FORGE_MUST_CHECK;
+/* The same of a row that has only the columns content and variables, of a text prompt. */
+forge_code prompt_content_read_text(struct rpc_call *call, const struct db_row *row, struct prompt_content_row *out) FORGE_MUST_CHECK;
 
 #endif

@@ -6,11 +6,11 @@
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/label.h"
+#include "service/prompt/reference.h"
 #include "service/prompt/tag.h"
 #include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
-#include "wire/template.h"
 
 #include "rpc_table.h"
 
@@ -100,6 +100,8 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
         rc = prompt_from_row(call, &row, out);
     if (rc == FORGE_OK)
         rc = prompt_tags_require(call, in->n_tags, in->tags, out->n_tags, out->tags);
+    if (rc == FORGE_OK)
+        rc = prompt_references_store(call, &id, out->version, &content);
     if (rc == FORGE_OK)
         rc = prompt_words_store_prompt(call, out);
     if (rc == FORGE_OK)
@@ -370,125 +372,4 @@ forge_code prompt_list(struct rpc_call *call, const Forge__V1__ListPromptsReques
     if (rc == FORGE_OK && db_row_int64(&first, "found") > count && out->n_prompts > 0)
         out->next_page_token = rpc_page_next(call, filter, filter_size, out->prompts[out->n_prompts - 1]->name, 0, &(struct forge_uuid){0});
     return rc;
-}
-
-static const Forge__V1__VariableValue *value_find(const Forge__V1__RenderPromptRequest *in, const char *name)
-{
-    for (size_t i = 0; i < in->n_variables; i++)
-        if (strcmp(in->variables[i]->name, name) == 0)
-            return in->variables[i];
-    return NULL;
-}
-
-static bool variable_is_declared(const struct prompt_content_row *content, const char *name)
-{
-    for (size_t i = 0; i < content->variable_count; i++)
-        if (strcmp(content->variables[i]->name, name) == 0)
-            return true;
-    return false;
-}
-
-static void values_check(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in)
-{
-    if (in->n_variables > PROMPT_VARIABLES_MAX) {
-        rpc_call_violation(call, "variables", "must be at most %d", PROMPT_VARIABLES_MAX);
-        return;
-    }
-    for (size_t i = 0; i < in->n_variables; i++) {
-        char field[40];
-        snprintf(field, sizeof field, "variables[%zu].name", i);
-        if (value_find(in, in->variables[i]->name) != in->variables[i])
-            rpc_call_violation(call, field, "is given twice");
-        snprintf(field, sizeof field, "variables[%zu].value", i);
-        if (strlen(in->variables[i]->value) > PROMPT_TEXT_BYTES_MAX)
-            rpc_call_violation(call, field, "must be at most %d bytes", PROMPT_TEXT_BYTES_MAX);
-    }
-}
-
-/* The declared variables with the values given or their defaults. Missing and unknown ones are violations named "variables.<name>". */
-static struct forge_template_variable *values_match(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in,
-                                                    const struct prompt_content_row *content)
-{
-    struct forge_template_variable *values = forge_arena_calloc(call->arena, content->variable_count + 1, sizeof *values);
-    for (size_t i = 0; values != NULL && i < content->variable_count; i++) {
-        const Forge__V1__PromptVariable *variable = content->variables[i];
-        const Forge__V1__VariableValue *given = value_find(in, variable->name);
-        values[i].name = variable->name;
-        if (given != NULL)
-            values[i].value = given->value;
-        else if (variable->default_value != NULL)
-            values[i].value = variable->default_value->value;
-        else
-            rpc_call_violation(call, path(call, "variables.", variable->name), "is missing");
-    }
-    for (size_t i = 0; i < in->n_variables; i++)
-        if (!variable_is_declared(content, in->variables[i]->name))
-            rpc_call_violation(call, path(call, "variables.", in->variables[i]->name), "this prompt has no such variable");
-    return values;
-}
-
-/* Renders one template; what is left of *room bytes bounds it. */
-static forge_code render_text(struct rpc_call *call, const struct prompt_content_row *content, const struct forge_template_variable *values,
-                              size_t *room, char **text)
-{
-    char *rendered;
-    forge_code rc = forge_template_render(*text, values, content->variable_count, *room, call->arena, &rendered, &call->error);
-    if (rc == FORGE_RESOURCE_EXHAUSTED)
-        return rpc_call_fail(call, rc, "the rendered prompt is over %d bytes", PROMPT_TEXT_BYTES_MAX);
-    if (rc != FORGE_OK)
-        return rc;
-    *room -= strlen(rendered);
-    *text = rendered;
-    return FORGE_OK;
-}
-
-static forge_code render(struct rpc_call *call, const struct prompt_content_row *content, const struct forge_template_variable *values,
-                         Forge__V1__RenderPromptResponse *out)
-{
-    size_t room = PROMPT_TEXT_BYTES_MAX;
-    out->format = content->format;
-    out->content = content->content;
-    out->system_prompt = content->system_prompt;
-    out->n_messages = content->message_count;
-    out->messages = content->messages;
-    forge_code rc = render_text(call, content, values, &room, &out->content);
-    if (rc == FORGE_OK)
-        rc = render_text(call, content, values, &room, &out->system_prompt);
-    for (size_t i = 0; rc == FORGE_OK && i < out->n_messages; i++)
-        rc = render_text(call, content, values, &room, &out->messages[i]->content);
-    return rc;
-}
-
-forge_code prompt_render(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in, Forge__V1__RenderPromptResponse *out)
-{
-    struct prompt_selection selection = {0};
-    if (in->prompt == NULL)
-        rpc_call_violation(call, "prompt", "is required");
-    else
-        prompt_selection_check(call, "prompt.", in->prompt, &selection);
-    values_check(call, in);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    struct db_row row;
-    struct prompt_content_row content;
-    forge_code rc = prompt_selection_run(call, &selection, &row);
-    if (rc == FORGE_OK)
-        rc = prompt_content_read(call, &row, &content);
-    if (rc != FORGE_OK)
-        return rc;
-    struct forge_template_variable *values = values_match(call, in, &content);
-    if (rpc_call_has_violations(call))
-        return rpc_call_invalid(call);
-    if (values == NULL)
-        return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the prompt needs too much memory");
-    out->prompt_id = db_row_uuid_text(&row, "id");
-    out->version = db_row_int32(&row, "version");
-    out->model_id = content.model_id;
-    out->model_name = content.model_name;
-    if (selection.label != NULL)
-        out->label = in->prompt->label;
-    out->parameters = content.parameters;
-    out->content_hash = content.content_hash;
-    prompt_count_read(call, db_row_uuid_text(&row, "project_id"));
-    return render(call, &content, values, out);
 }

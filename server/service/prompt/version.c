@@ -3,6 +3,7 @@
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/prompt.h"
+#include "service/prompt/reference.h"
 #include "service/prompt/word.h"
 #include "service/reply.h"
 #include "service/validate.h"
@@ -104,6 +105,9 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
     if (in->expected_current > 0 && previous != in->expected_current)
         return rpc_call_fail(call, FORGE_ABORTED, "version %d is current, not %d", previous, in->expected_current);
     out->existing = db_row_bool(&row, "existing");
+    rc = out->existing ? FORGE_OK : prompt_references_store(call, &prompt_id, db_row_int32(&row, "version"), &content);
+    if (rc != FORGE_OK)
+        return rc;
     db_row_uuid(&row, "project_id", &project_id);
     bool is_moved = db_row_int32(&row, "current_version") != previous;
     if (!out->existing || is_moved)

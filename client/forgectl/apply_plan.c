@@ -322,5 +322,5 @@ int apply_plan(struct apply *apply)
         if (code != CLI_OK)
             return code;
     }
-    return CLI_OK;
+    return apply_order_prompts(apply);
 }

@@ -203,7 +203,8 @@ const struct cli_command tree_prompt[] = {
      .arguments = "<name>",
      .arguments_min = 1,
      .arguments_max = 1,
-     .description = "Text may hold placeholders such as {{language}}; each is declared as a variable.",
+     .description = "Text may hold placeholders such as {{language}}; each is declared as a variable. {{> tone}}, {{> tone@3}} and\n"
+                    "{{> tone@production}} stand for the text of another prompt: its current version, version 3, what a label points at.",
      .options = prompt_create_options,
      .examples = prompt_create_examples,
      .run = command_prompt_create},

@@ -261,6 +261,45 @@ static void test_apply_killed_at_any_moment(void **state)
     expect_output(0, "text 25\n", "", "forgectl prompt render long --project Library");
 }
 
+/* ---- references between prompts ---- */
+
+/* Those that others refer to come first, wherever they stand in the manifest; what export writes by name is taken too. */
+static void test_apply_orders_prompts_that_refer_to_each_other(void **state)
+{
+    forgectl_write_file("m.yaml",
+                        "kind: project\nname: Composed\n"
+                        "---\nkind: prompt\nproject: Composed\nname: all\ncontent: '{{> middle}}, {{> part@2}}, {{> middle@1}}'\n"
+                        "---\nkind: prompt\nproject: Composed\nname: middle\nsystem_prompt: '{{> part}}'\ncontent: m {{>part@1}}\n"
+                        "---\nkind: prompt\nproject: Composed\nname: part\nversions:\n- content: one\n- content: two\n");
+    expect_output(0,
+                  "+ project Composed\n+ prompt part in Composed\n+ prompt middle in Composed\n+ prompt all in Composed\n"
+                  "4 to create, 0 to update, 0 unchanged\n",
+                  NULL, "forgectl apply -f m.yaml");
+    expect_output(0, "m one, two, m one\n", "", "forgectl prompt render all --project Composed");
+    expect_output(0, "middle\npart\npart\n", "", "forgectl prompt render all --project Composed -o yaml | sed -n 's/^ *name: //p'");
+    expect_output(0, NULL, "", "forgectl apply -f m.yaml");
+    expect_output(0, NULL, NULL,
+                  "forgectl export --project Composed | sed 's/Composed/Recomposed/' > copy.yaml && forgectl apply -f copy.yaml");
+    expect_output(0, "m one, two, m one\n", "", "forgectl prompt render all --project Recomposed");
+}
+
+static void test_apply_refuses_circles(void **state)
+{
+    int64_t prompts = count("prompts");
+    forgectl_write_file("m.yaml", "kind: prompt\nproject: Library\nname: r1\ncontent: '{{> r2}}'\n---\n"
+                                  "kind: prompt\nproject: Library\nname: r2\nmessages: [{role: user, content: '{{> r3@1}}'}]\n---\n"
+                                  "kind: prompt\nproject: Library\nname: r3\ncontent: '{{> r1}} {{> nowhere}}'\n---\n"
+                                  "kind: prompt\nproject: Library\nname: r4\ncontent: '{{> r4}} {{> r3@live}}'\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:11:1: prompt \"r3\" refers to {{> nowhere}}: there is no such prompt\n"
+                  "forgectl: m.yaml:16:1: prompt \"r4\" refers to {{> r3@live}}: a manifest has no labels, set it before this prompt is"
+                  " applied\n"
+                  "forgectl: m.yaml:1:1: prompts refer to each other in a circle: \"r1\" -> \"r2\" -> \"r3\" -> \"r1\"\n"
+                  "forgectl: m.yaml:16:1: prompts refer to each other in a circle: \"r4\" -> \"r4\"\n",
+                  "forgectl apply -f m.yaml");
+    assert_int_equal(count("prompts"), prompts);
+}
+
 static void test_apply_creates_and_updates_users(void **state)
 {
     forgectl_write_file("m.yaml", "kind: user\nemail: Grace@Home.example\nrole: viewer\npassword: first\n");
@@ -535,6 +574,8 @@ int main(void)
         cmocka_unit_test(test_apply_makes_the_marked_version_current),
         cmocka_unit_test(test_apply_counts_executions),
         cmocka_unit_test(test_apply_killed_at_any_moment),
+        cmocka_unit_test(test_apply_orders_prompts_that_refer_to_each_other),
+        cmocka_unit_test(test_apply_refuses_circles),
         cmocka_unit_test(test_apply_creates_and_updates_users),
         cmocka_unit_test(test_apply_passes_a_refusal_on),
         cmocka_unit_test(test_apply_chooses_a_project),

@@ -60,8 +60,10 @@ static void test_pkg_config_builds_the_example(void **state)
         "cc " SANITIZER_FLAGS " -Wall -Wextra -Werror '%s/client/examples/review_service.c' $(pkg-config --cflags --libs forge) "
         "-Wl,-rpath,$(pkg-config --variable=libdir forge) -o review_service && "
         "{ ./review_service 2>usage; test $? = 2; } && grep -q 'usage: review_service' usage && "
+        "cc " SANITIZER_FLAGS " -Wall -Wextra -Werror '%s/client/examples/support_bot.c' $(pkg-config --cflags --libs forge) "
+        "-Wl,-rpath,$(pkg-config --variable=libdir forge) -o support_bot && { ./support_bot 2>usage; test $? = 2; } && "
         "test \"$(pkg-config --modversion forge)\" = 0.1.0",
-        prefix, source);
+        prefix, source, source);
 }
 
 static void test_find_package_builds_the_example(void **state)

@@ -12,6 +12,7 @@
  * as stale: versions without limit, labels and current for away_ms since the server last confirmed them. After a failure nobody who has an
  * answer waits again before a pause is over (1 s, up to 30 s).
  * When the server says no, it counts at once: NOT_FOUND drops the answer, PERMISSION_DENIED all of the project, UNAUTHENTICATED everything.
+ * A service that makes no calls learns of it by the next refresh, by a check of a version (check_ms), or with a watch within 30 s.
  * Failures are not kept; those who waited for the same call share its failure.
  *
  * Answers belong to the channel's credential: forge_channel_set_token empties the cache. On disk (snapshot_file) they are encrypted and

@@ -7,7 +7,8 @@
  *  - A model gets the prices it does not have yet, found by the time they begin at. A price on the server is never another one: where the
  *    manifest wants that, it is a problem.
  *  - A prompt gets the versions it does not have yet, in their order, compared by what content_hash covers. The one with make_current, else
- *    the last, becomes current. Where the manifest gives tags the prompt has exactly these. Prompts that others refer to come first.
+ *    the last, becomes current. Where the manifest gives tags the prompt has exactly these. Prompts that others refer to come first, with
+ *    the labels that they are named by.
  *  - A label points where the manifest says, by the server's numbers of versions. Rules that protect labels are made, never taken away.
  *  - A dataset gets the items it does not have so, as its next version; it keeps those that the manifest does not have.
  *  - An evaluation, found by its name, prompt and dataset, gets its results and is completed; one that has ended is left alone. Without
@@ -71,7 +72,8 @@ int apply_run_prices(struct apply *apply, struct apply_object *object);
 int apply_find_model(struct apply *apply, const struct apply_object *object, const char *model_id, struct apply_object **out);
 int apply_plan_prompt(struct apply *apply, struct apply_object *object);
 int apply_run_prompt(struct apply *apply, struct apply_object *object);
-/* apply_reference.c, when all else is planned: puts prompts behind those that they refer to; what is missing and circles are problems. */
+/* apply_reference.c, when all else is planned: puts prompts behind the prompts and labels that they refer to; what is missing and circles
+ * are problems. */
 int apply_order_prompts(struct apply *apply);
 int apply_plan_executions(struct apply *apply, struct apply_object *object);
 int apply_run_executions(struct apply *apply, struct apply_object *object);

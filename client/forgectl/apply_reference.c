@@ -1,13 +1,14 @@
-/* References between the prompts of a manifest: those that others refer to are applied first. */
+/* References between the prompts of a manifest: those that others refer to are applied first, with the labels that they are named by. */
 #include "apply.h"
 
 #include "wire/template.h"
 
 #include <string.h>
 
+enum { LABEL_PROMPT = 1 }; /* among the references of a label */
 enum order { ORDER_NEW, ORDER_OPEN, ORDER_DONE };
 
-/* A prompt with those that its texts name. */
+/* A prompt with the prompts and labels that its texts name, or a label with its prompt. */
 struct referring {
     struct apply_object *object;
     struct referring **needs;
@@ -15,6 +16,7 @@ struct referring {
     enum order order;
 };
 
+/* Prompts, then labels: as they stand in the list. */
 struct prompts {
     struct apply *apply;
     struct referring *list;
@@ -31,7 +33,23 @@ static struct referring *find_referring(const struct prompts *prompts, const str
     return NULL;
 }
 
-/* A prompt that stays as it is needs nothing and keeps nobody waiting. */
+static bool is_label(const struct referring *referring)
+{
+    return referring->object->kind->style == MANIFEST_LABEL;
+}
+
+/* The label of a prompt, NULL when the manifest does not have it. */
+static struct apply_object *find_label(const struct prompts *prompts, const struct apply_object *prompt, const char *name)
+{
+    for (size_t i = 0; i < prompts->count; i++) {
+        struct apply_object *object = prompts->list[i].object;
+        if (is_label(&prompts->list[i]) && object->references[LABEL_PROMPT] == prompt && !strcmp(object->name, name))
+            return object;
+    }
+    return NULL;
+}
+
+/* What stays as it is needs nothing and keeps nobody waiting. */
 static bool add_need(const struct prompts *prompts, struct referring *prompt, struct apply_object *target)
 {
     struct referring *needed = target->action != APPLY_UNCHANGED ? find_referring(prompts, target) : NULL;
@@ -58,14 +76,15 @@ static int take_reference(const struct prompts *prompts, struct referring *promp
     int code = apply_find(apply, object->kind, object->references, reference->name, &target);
     if (code != CLI_OK)
         return code;
+    struct apply_object *label = target && reference->label ? find_label(prompts, target, reference->label) : NULL;
     if (!target)
         manifest_add_problem(&apply->manifest, &object->manifest->position, "prompt \"%.255s\" refers to {{> %s}}: there is no such prompt",
                              object->name, reference->text);
-    else if (reference->label && target->action == APPLY_CREATE)
-        manifest_add_problem(&apply->manifest, &object->manifest->position,
-                             "prompt \"%.255s\" refers to {{> %s}}: a manifest has no labels, set it before this prompt is applied",
+    else if (reference->label && !label && target->action == APPLY_CREATE)
+        manifest_add_problem(&apply->manifest, &object->manifest->position, "prompt \"%.255s\" refers to {{> %s}}: there is no such label",
                              object->name, reference->text);
-    return !target || add_need(prompts, prompt, target) ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+    bool ok = !target || (add_need(prompts, prompt, target) && (!label || add_need(prompts, prompt, label)));
+    return ok ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
 }
 
 /* What is wrong with a template is the server's to say. */
@@ -96,6 +115,16 @@ static int take_versions(const struct prompts *prompts, struct referring *prompt
     return code;
 }
 
+static int take_needs(const struct prompts *prompts, struct referring *referring)
+{
+    const struct apply_object *object = referring->object;
+    if (!object->manifest || object->action == APPLY_UNCHANGED)
+        return CLI_OK;
+    if (!is_label(referring))
+        return take_versions(prompts, referring);
+    return add_need(prompts, referring, object->references[LABEL_PROMPT]) ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+}
+
 /* ---- the order ---- */
 
 /* The prompts from the one that is met again, to itself. */
@@ -110,7 +139,7 @@ static void add_cycle(const struct prompts *prompts, struct referring *const *op
                          way ? way : "", again->object->name);
 }
 
-/* Links a prompt behind *end, after all that it needs. open has room for every prompt. */
+/* Links a prompt or label behind *end, after all that it needs. open has room for every prompt. */
 static void place(const struct prompts *prompts, struct referring *first, struct referring **open, struct apply_object ***end)
 {
     size_t depth = 0;
@@ -128,7 +157,7 @@ static void place(const struct prompts *prompts, struct referring *first, struct
             continue;
         }
         struct referring *needed = prompt->needs[prompt->next_need++];
-        if (needed->order == ORDER_OPEN)
+        if (needed->order == ORDER_OPEN && !is_label(prompt)) /* who names a label names its prompt first: that one tells the circle */
             add_cycle(prompts, open, depth, needed);
         if (needed->order != ORDER_NEW)
             continue;
@@ -137,7 +166,7 @@ static void place(const struct prompts *prompts, struct referring *first, struct
     }
 }
 
-/* The prompts stand together in the list, as every kind does. Those that are only looked up are part of it. */
+/* Prompts and labels stand together in the list, kind by kind. Those that are only looked up are part of it. */
 static int order(const struct prompts *prompts)
 {
     struct apply *apply = prompts->apply;
@@ -157,7 +186,7 @@ static size_t collect(struct apply *apply, struct referring *list)
 {
     size_t count = 0;
     for (struct apply_object *object = apply->objects; object; object = object->next)
-        if (object->kind->style == MANIFEST_PROMPT) {
+        if (object->kind->style == MANIFEST_PROMPT || object->kind->style == MANIFEST_LABEL) {
             if (list)
                 list[count].object = object;
             count++;
@@ -177,8 +206,7 @@ int apply_order_prompts(struct apply *apply)
         return cli_fail(CLI_FAILED, "no memory");
     collect(apply, prompts.list);
     for (size_t i = 0; i < prompts.count && code == CLI_OK; i++)
-        if (prompts.list[i].object->manifest && prompts.list[i].object->action != APPLY_UNCHANGED)
-            code = take_versions(&prompts, &prompts.list[i]);
+        code = take_needs(&prompts, &prompts.list[i]);
     if (code != CLI_OK)
         return code;
     return order(&prompts);

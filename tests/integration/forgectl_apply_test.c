@@ -283,6 +283,24 @@ static void test_apply_orders_prompts_that_refer_to_each_other(void **state)
     expect_output(0, "m one, two, m one\n", "", "forgectl prompt render all --project Recomposed");
 }
 
+/* A label that a prompt is named by is there before the prompt that names it so. */
+static void test_apply_orders_labels_that_prompts_refer_by(void **state)
+{
+    forgectl_write_file("m.yaml", "kind: project\nname: Labelled\n"
+                                  "---\nkind: prompt\nproject: Labelled\nname: all\ncontent: '{{> part@live}} and more'\n"
+                                  "---\nkind: prompt\nproject: Labelled\nname: part\nversions:\n- content: one\n- content: two\n"
+                                  "---\nkind: label\nproject: Labelled\nprompt: part\nlabel: live\nversion: 1\n"
+                                  "---\nkind: label\nproject: Labelled\nprompt: all\nlabel: live\nversion: 1\n");
+    expect_output(0,
+                  "+ project Labelled\n+ prompt part in Labelled\n+ label live in Labelled (part at 1)\n+ prompt all in Labelled\n"
+                  "+ label live in Labelled (all at 1)\n5 to create, 0 to update, 0 unchanged\n",
+                  NULL, "forgectl apply -f m.yaml");
+    expect_output(0, "one and more\n", "", "forgectl prompt render all --project Labelled");
+    expect_output(0, NULL, NULL,
+                  "forgectl export --project Labelled | sed 's/Labelled/Relabelled/' > copy.yaml && forgectl apply -f copy.yaml");
+    expect_output(0, "one and more\n", "", "forgectl prompt render all --project Relabelled");
+}
+
 static void test_apply_refuses_circles(void **state)
 {
     int64_t prompts = count("prompts");
@@ -292,8 +310,7 @@ static void test_apply_refuses_circles(void **state)
                                   "kind: prompt\nproject: Library\nname: r4\ncontent: '{{> r4}} {{> r3@live}}'\n");
     expect_output(1, "",
                   "forgectl: m.yaml:11:1: prompt \"r3\" refers to {{> nowhere}}: there is no such prompt\n"
-                  "forgectl: m.yaml:16:1: prompt \"r4\" refers to {{> r3@live}}: a manifest has no labels, set it before this prompt is"
-                  " applied\n"
+                  "forgectl: m.yaml:16:1: prompt \"r4\" refers to {{> r3@live}}: there is no such label\n"
                   "forgectl: m.yaml:1:1: prompts refer to each other in a circle: \"r1\" -> \"r2\" -> \"r3\" -> \"r1\"\n"
                   "forgectl: m.yaml:16:1: prompts refer to each other in a circle: \"r4\" -> \"r4\"\n",
                   "forgectl apply -f m.yaml");
@@ -575,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_apply_counts_executions),
         cmocka_unit_test(test_apply_killed_at_any_moment),
         cmocka_unit_test(test_apply_orders_prompts_that_refer_to_each_other),
+        cmocka_unit_test(test_apply_orders_labels_that_prompts_refer_by),
         cmocka_unit_test(test_apply_refuses_circles),
         cmocka_unit_test(test_apply_creates_and_updates_users),
         cmocka_unit_test(test_apply_passes_a_refusal_on),

@@ -18,7 +18,7 @@ enum {
     STALE_DEFAULT_MS = 300000,
     AWAY_DEFAULT_MS = 86400000,
     CHECK_DEFAULT_MS = 600000,
-    SNAPSHOT_INTERVAL_DEFAULT_MS = 10000
+    SNAPSHOT_INTERVAL_DEFAULT_MS = 60000
 };
 
 /* A get on its way: the first step finds what the request selects; where that is a split which gives the subject another version than the

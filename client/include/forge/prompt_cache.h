@@ -45,7 +45,7 @@ struct forge_prompt_cache_options {
     uint32_t away_ms;              /* labels and current: how old an answer may become while the server is away (86,400,000: a day) */
     uint32_t check_ms;             /* of versions (600,000) */
     const char *snapshot_file;     /* where the answers are kept for the next start; NULL = nowhere. One file per process. Copied. */
-    uint32_t snapshot_interval_ms; /* it is written in the background, not more often than this (10,000), and at the end */
+    uint32_t snapshot_interval_ms; /* it is written in the background, not more often than this (60,000), and at the end */
 };
 
 /* Reads the snapshot, if there is one: a missing, damaged or foreign one is no error (forge_prompt_cache_stats). Waits for no server. The

@@ -18,8 +18,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 OPENSSL, EPOLL, LIBPQ, NNG = "openssl/", "sys/epoll.h", "libpq-fe.h", "nng/"
 MICROHTTPD, ARGON2, JANSSON, YAML = "microhttpd.h", "argon2.h", "jansson.h", "yaml.h"
-PCRE2, ICU = "pcre2.h", "unicode/"
-GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML, PCRE2, ICU]
+PCRE2, ICU, ZSTD = "pcre2.h", "unicode/", "zstd.h"
+GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML, PCRE2, ICU, ZSTD]
 OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "evaluate/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/", "load/")
 
 # folder -> (our folders it may include, guarded headers it may include). Longest matching folder wins.
@@ -47,6 +47,7 @@ LAYERS = {
 FILES = {
     "proto/wire/loop.c": [EPOLL],
     "proto/wire/tls.c": [OPENSSL], "proto/wire/crypto.c": [OPENSSL],
+    "server/db/archive_file.c": [ZSTD],
     "server/evaluate/pattern.c": [PCRE2],
     "server/evaluate/text.c": [ICU],
     "server/rpc/nng_listener.c": [NNG],

@@ -652,7 +652,7 @@ CREATE TABLE archives (
     CONSTRAINT archives_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT archives_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organizations ON DELETE CASCADE,
     CONSTRAINT valid_kind CHECK (kind::text IN ('executions', 'spans')),
-    CONSTRAINT valid_state CHECK (state::text IN ('writing', 'complete'))
+    CONSTRAINT valid_state CHECK (state::text IN ('writing', 'complete', 'restored'))
 );
 CREATE INDEX ix_archives_kind ON archives (organization_id, kind, first_at);
 

@@ -20,6 +20,7 @@ struct unit {
 };
 static const struct unit SIZE_UNITS[] = {{"GiB", 1ull << 30}, {"MiB", 1ull << 20}, {"KiB", 1ull << 10}, {"", 1}, {NULL, 0}};
 static const struct unit DURATION_UNITS[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+static const struct unit AGE_UNITS[] = {{"d", 24}, {"h", 1}, {NULL, 0}};
 static const struct unit NUMBER_UNITS[] = {{"", 1}, {NULL, 0}};
 
 static void flag_of(const struct app_setting *setting, char out[FLAG_MAX])
@@ -36,6 +37,8 @@ static const struct unit *units_of(enum app_setting_type type)
         return SIZE_UNITS;
     case APP_DURATION:
         return DURATION_UNITS;
+    case APP_AGE:
+        return AGE_UNITS;
     case APP_NUMBER:
     case APP_TEXT:
     case APP_SWITCH:
@@ -85,11 +88,13 @@ static void describe_range(const struct app_setting *setting, char *out, size_t 
     case APP_NUMBER:
     case APP_SIZE:
     case APP_DURATION:
+    case APP_AGE:
         format_amount(setting->min, units_of(setting->type), low, sizeof low);
         format_amount(setting->max, units_of(setting->type), high, sizeof high);
         snprintf(out, size, "%s to %s%s", low, high,
                  setting->type == APP_SIZE       ? " (bytes, or with KiB, MiB, GiB)"
                  : setting->type == APP_DURATION ? " (with ms, s, m or h)"
+                 : setting->type == APP_AGE      ? " (with h or d)"
                                                  : "");
         return;
     case APP_SWITCH:
@@ -186,6 +191,7 @@ static forge_code assign(const struct app_setting *setting, const char *value, c
     case APP_NUMBER:
     case APP_SIZE:
     case APP_DURATION:
+    case APP_AGE:
         return assign_amount(setting, value, source, field, error);
     case APP_SWITCH:
     case APP_FLAG:
@@ -394,6 +400,7 @@ static size_t field_size(enum app_setting_type type)
         return sizeof(size_t);
     case APP_NUMBER:
     case APP_DURATION:
+    case APP_AGE:
         return sizeof(unsigned);
     case APP_SWITCH:
     case APP_FLAG:

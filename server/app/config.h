@@ -15,13 +15,23 @@
 struct app_config; /* app/settings.h */
 
 /* Commands, as bits: which of them take a setting. */
-enum app_command { APP_SERVE = 1, APP_MIGRATE = 2, APP_BOOTSTRAP_ROLES = 4, APP_BOOTSTRAP_TOKEN = 8, APP_MAINTAIN = 16, APP_REWRAP = 32 };
+enum app_command {
+    APP_SERVE = 1,
+    APP_MIGRATE = 2,
+    APP_BOOTSTRAP_ROLES = 4,
+    APP_BOOTSTRAP_TOKEN = 8,
+    APP_MAINTAIN = 16,
+    APP_REWRAP = 32,
+    APP_ARCHIVE = 64,
+    APP_RESTORE = 128
+};
 
 enum app_setting_type {
     APP_TEXT,     /* char *, NULL when not set */
     APP_NUMBER,   /* unsigned */
     APP_SIZE,     /* size_t: bytes, or with KiB, MiB, GiB */
     APP_DURATION, /* unsigned milliseconds: written with ms, s, m or h */
+    APP_AGE,      /* unsigned hours: written with h or d */
     APP_SWITCH,   /* bool: true or false */
     APP_FLAG,     /* bool: true when the flag is there, which takes no value */
     APP_CHOICE    /* int: index into choices */
@@ -48,7 +58,7 @@ extern const struct app_setting app_settings[];
 forge_code app_settings_check(const struct app_config *config, struct forge_error *error) FORGE_MUST_CHECK;
 
 /* Arguments that are no flags and no values of one, in order. */
-enum { APP_WORDS_MAX = 4 };
+enum { APP_WORDS_MAX = 1024 }; /* files of restore-executions */
 struct app_words {
     const char *words[APP_WORDS_MAX];
     int count;

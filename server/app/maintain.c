@@ -1,5 +1,6 @@
 #include "app/maintain.h"
 
+#include "app/archive.h"
 #include "app/config.h"
 #include "app/settings.h"
 #include "app/usage.h"
@@ -11,12 +12,14 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* ---- the command ---- */
 
 static const char HELP[] =
     "Usage: forged maintain\n"
+    "       forged maintain archive-executions | restore-executions   (see --help of each)\n"
     "\n"
     "One pass of upkeep: makes the partitions of the days to come, deletes what nobody can ask for any more (changes older than 1 hour,\n"
     "stored replies older than 48 hours, expired sessions and operator tokens) and removes organizations and projects that were deleted.\n"
@@ -46,6 +49,10 @@ int app_maintain(int argument_count, char *const arguments[])
     struct app_words words;
     struct db_maintain_report report = {0};
     struct forge_error error = {0};
+    if (argument_count > 0 && strcmp(arguments[0], "archive-executions") == 0)
+        return app_archive_executions(argument_count - 1, arguments + 1);
+    if (argument_count > 0 && strcmp(arguments[0], "restore-executions") == 0)
+        return app_restore_executions(argument_count - 1, arguments + 1);
     if (app_usage_is_asked(argument_count, arguments))
         return app_usage_print(APP_MAINTAIN, HELP);
     forge_code rc = app_config_load(APP_MAINTAIN, argument_count, arguments, &config, &words, &error);

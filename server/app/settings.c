@@ -2,9 +2,10 @@
 
 #include "app/config.h"
 #include "base/log.h"
+#include "db/archive.h"
 
 enum { KIB = 1 << 10, MIB = 1 << 20, SECOND = 1000, MINUTE = 60000, HOUR = 3600000 };
-enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN | APP_MAINTAIN | APP_REWRAP };
+enum { ALL = APP_SERVE | APP_MIGRATE | APP_BOOTSTRAP_ROLES | APP_BOOTSTRAP_TOKEN | APP_MAINTAIN | APP_REWRAP | APP_ARCHIVE | APP_RESTORE };
 enum { PATH_MAX_BYTES = 4000, URL_MAX_BYTES = 2000 };
 
 static const char *const MODES[] = {"production", "development", NULL};
@@ -82,8 +83,8 @@ const struct app_setting app_settings[] = {
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_MIGRATE | APP_BOOTSTRAP_TOKEN, .secret = true,
      .help = "postgresql:// URL of the role that owns the schema (forge_owner). Not set: DATABASE_URL."},
     {.name = "database_maint_url", .variable = "DATABASE_MAINT_URL", .type = APP_TEXT, .offset = FIELD(database_maint_url),
-     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_SERVE | APP_MAINTAIN | APP_REWRAP,
-     .required = APP_MAINTAIN | APP_REWRAP, .secret = true,
+     .default_value = "", .max = URL_MAX_BYTES, .commands = APP_SERVE | APP_MAINTAIN | APP_REWRAP | APP_ARCHIVE | APP_RESTORE,
+     .required = APP_MAINTAIN | APP_REWRAP | APP_ARCHIVE | APP_RESTORE, .secret = true,
      .help = "postgresql:// URL of the role that maintains (forge_maint). Not set: servers do no maintenance."},
     {.name = "database_superuser_url", .variable = "DATABASE_SUPERUSER_URL", .type = APP_TEXT, .offset = FIELD(database_superuser_url),
      .default_value = "", .max = URL_MAX_BYTES, .commands = APP_BOOTSTRAP_ROLES, .required = APP_BOOTSTRAP_ROLES, .secret = true,
@@ -231,6 +232,15 @@ const struct app_setting app_settings[] = {
     {.name = "verbose", .letter = 'v', .type = APP_FLAG, .offset = FIELD(migrate_verbose), .default_value = "false",
      .commands = APP_MIGRATE,
      .help = "current, history: all that is known of each revision."},
+    {.name = "older_than", .type = APP_AGE, .offset = FIELD(older_than_h), .default_value = "90d", .min = 1, .max = 36500 * 24,
+     .commands = APP_ARCHIVE,
+     .help = "Archive what was executed longer ago than this: 90d, 12h. Not given: 90d."},
+    {.name = "folder", .type = APP_TEXT, .offset = FIELD(archive_folder), .default_value = "archives", .max = PATH_MAX_BYTES,
+     .commands = APP_ARCHIVE,
+     .help = "Where the files go; made when it is not there. Not given: archives, in the working directory."},
+    {.name = "rows_per_file", .type = APP_NUMBER, .offset = FIELD(rows_per_file), .default_value = "10000", .min = 1,
+     .max = DB_ARCHIVE_ROWS_MAX, .commands = APP_ARCHIVE,
+     .help = "Executions of a file and of the transaction that removes them; fewer where notes are long. Not given: 10000."},
     {0},
 };
 /* clang-format on */

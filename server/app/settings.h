@@ -35,6 +35,9 @@ struct app_config {
     unsigned drain_timeout_ms;
     /* bootstrap token */
     unsigned ttl_ms;
+    /* maintain archive-executions */
+    unsigned older_than_h, rows_per_file;
+    char *archive_folder;
     /* migrate */
     char *database_scratch_url, *schema_diff_command, *migrate_message;
     bool migrate_verbose, migrate_sql, migrate_autogenerate;

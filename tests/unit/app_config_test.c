@@ -101,6 +101,16 @@ static void test_config_empty_value_means_the_default(void **state)
     app_config_done(&config);
 }
 
+static void test_config_ages_are_hours(void **state)
+{
+    assert_int_equal(load(APP_ARCHIVE, (const char *[]){"--database-maint-url", "u", NULL}), FORGE_OK);
+    assert_int_equal(config.older_than_h, 90 * 24);
+    app_config_done(&config);
+    assert_int_equal(load(APP_ARCHIVE, (const char *[]){"--database-maint-url", "u", "--older-than", "12h", NULL}), FORGE_OK);
+    assert_int_equal(config.older_than_h, 12);
+    app_config_done(&config);
+}
+
 static void test_config_named_file_must_exist(void **state)
 {
     assert_refused((const char *[]){REQUIRED, "--env-file", "other.env", NULL},
@@ -127,6 +137,8 @@ static void test_config_bad_value_names_setting_value_source_and_range(void **st
         "reply_bytes_max: \"1GiB\" (from --reply-bytes-max) is not allowed: it must be 64KiB to 64MiB (bytes, or with KiB, MiB, GiB)");
     assert_refused((const char *[]){REQUIRED, "--mode", "test", NULL},
                    "mode: \"test\" (from --mode) is not allowed: it must be production or development");
+    assert_int_equal(load(APP_ARCHIVE, (const char *[]){"--database-maint-url", "u", "--older-than", "90", NULL}), FORGE_INVALID_ARGUMENT);
+    assert_string_equal(error.message, "older_than: \"90\" (from --older-than) is not allowed: it must be 1h to 36500d (with h or d)");
     setenv("FORGE_WORKERS", "many", 1);
     assert_refused((const char *[]){REQUIRED, NULL}, "workers: \"many\" (from FORGE_WORKERS) is not allowed: it must be 1 to 500");
     unsetenv("FORGE_WORKERS");
@@ -164,7 +176,10 @@ static void test_config_unknown_flag_and_missing_value_are_refused(void **state)
     assert_refused((const char *[]){REQUIRED, "--lissen-port", "1", NULL}, "unknown flag --lissen-port; see --help");
     assert_refused((const char *[]){REQUIRED, "--ttl", "1m", NULL}, "unknown flag --ttl; see --help"); /* of another command */
     assert_refused((const char *[]){REQUIRED, "--workers", NULL}, "--workers needs a value");
-    assert_refused((const char *[]){REQUIRED, "a", "b", "c", "d", "e", NULL}, "unexpected word \"e\"; see --help");
+    static const char *words_too_many[APP_WORDS_MAX + 2];
+    for (int i = 0; i <= APP_WORDS_MAX; i++)
+        words_too_many[i] = i == APP_WORDS_MAX ? "e" : "a";
+    assert_refused(words_too_many, "unexpected word \"e\"; see --help");
 }
 
 static void test_config_words_may_be_negative_numbers(void **state)
@@ -263,6 +278,7 @@ int main(void)
         TEST(test_config_defaults_are_as_the_table_says),
         TEST(test_config_flag_wins_over_environment_over_file),
         TEST(test_config_empty_value_means_the_default),
+        TEST(test_config_ages_are_hours),
         TEST(test_config_named_file_must_exist),
         TEST(test_config_bad_value_names_setting_value_source_and_range),
         TEST(test_config_secret_value_is_never_shown),

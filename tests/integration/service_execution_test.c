@@ -331,7 +331,7 @@ static void test_stats_per_version(void **state)
         int version, rating;
         bool success;
     } uses[] = {{1, 5, true}, {1, 2, true}, {1, 0, false}, {2, 4, true}};
-    char id[37], sql[512];
+    char id[37];
     Forge__V1__GetPromptStatsRequest request = FORGE__V1__GET_PROMPT_STATS_REQUEST__INIT;
     Google__Protobuf__Timestamp when = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     Forge__V1__PromptStats *stats;
@@ -372,27 +372,57 @@ static void test_stats_per_version(void **state)
     assert_int_equal(stats->total->version, 0);
     assert_int_equal(stats->total->execution_count, 4);
     forge__v1__prompt_stats__free_unpacked(stats, NULL);
+    when.seconds = 1700000001;
+    request.start_time = &when;
+    request.end_time = &when;
+    service_violates(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error), "end_time", "must be after start_time");
+    request.start_time = request.end_time = NULL;
+    service_fails(forge_prompt_get_stats(beta.admin, NULL, &request, &stats, &service_error), FORGE_NOT_FOUND, "not found");
+}
 
-    /* What was archived is part of the whole, not of a range. */
+/* Of what was archived only sums are left: they count in a range that holds all of it, and are told where it holds a part. */
+static void test_stats_of_archived_executions(void **state)
+{
+    char id[37], sql[1024];
+    Google__Protobuf__Timestamp when = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Forge__V1__GetPromptStatsRequest request = FORGE__V1__GET_PROMPT_STATS_REQUEST__INIT;
+    Forge__V1__PromptStats *stats;
+    service_prompt_make(alpha.admin, alpha.project_id, "archived", "x", id);
+    add_version(id, "y");
+    snprintf(sql, sizeof sql,
+             "INSERT INTO executions (organization_id, prompt_id, version, executed_at) SELECT organization_id, id, v,"
+             " to_timestamp(1700000000 + v) FROM prompts, unnest(ARRAY[1, 1, 2]) v WHERE id = '%s'",
+             id);
+    service_execute(sql);
+    request.prompt_id = id;
     snprintf(sql, sizeof sql,
              "INSERT INTO execution_totals SELECT organization_id, id, 1, 10, 9, ARRAY[1, 0, 0, 0, 0], to_timestamp(1600000000),"
              " to_timestamp(1600000009) FROM prompts WHERE id = '%s'",
              id);
     service_execute(sql);
     service_ok(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error));
-    assert_int_equal(stats->versions[0]->execution_count, 13);
+    assert_int_equal(stats->versions[0]->execution_count, 12);
     assert_int_equal(stats->versions[0]->rating_counts[0], 1);
     assert_int_equal(stats->total->first_execute_time->seconds, 1600000000);
     forge__v1__prompt_stats__free_unpacked(stats, NULL);
-    when.seconds = 1700000001;
+    when.seconds = 1700000002;
     request.start_time = &when;
     service_ok(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error));
-    assert_int_equal(stats->total->execution_count, 3);
+    assert_int_equal(stats->total->execution_count, 1);
+    assert_int_equal(stats->total->archived_left_out_count, 0);
     forge__v1__prompt_stats__free_unpacked(stats, NULL);
-    request.end_time = &when;
-    service_violates(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error), "end_time", "must be after start_time");
-    request.start_time = request.end_time = NULL;
-    service_fails(forge_prompt_get_stats(beta.admin, NULL, &request, &stats, &service_error), FORGE_NOT_FOUND, "not found");
+    when.seconds = 1600000000;
+    service_ok(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error));
+    assert_int_equal(stats->total->execution_count, 13);
+    assert_int_equal(stats->total->archived_left_out_count, 0);
+    forge__v1__prompt_stats__free_unpacked(stats, NULL);
+    when.seconds = 1600000001;
+    service_ok(forge_prompt_get_stats(alpha.admin, NULL, &request, &stats, &service_error));
+    assert_int_equal(stats->total->execution_count, 3);
+    assert_int_equal(stats->total->archived_left_out_count, 10);
+    assert_int_equal(stats->versions[0]->archived_left_out_count, 10);
+    assert_int_equal(stats->versions[1]->archived_left_out_count, 0);
+    forge__v1__prompt_stats__free_unpacked(stats, NULL);
 }
 
 int main(void)
@@ -407,6 +437,7 @@ int main(void)
         cmocka_unit_test(test_lists_are_filtered_and_paged_newest_first),
         cmocka_unit_test(test_wrong_lists),
         cmocka_unit_test(test_stats_per_version),
+        cmocka_unit_test(test_stats_of_archived_executions),
     };
     return cmocka_run_group_tests(tests, start, service_end);
 }

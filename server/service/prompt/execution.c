@@ -354,6 +354,7 @@ static Forge__V1__PromptVersionStats *stats_from_row(struct rpc_call *call, cons
         stats->average_rating = (double)sum / (double)stats->rated_count;
     stats->first_execute_time = reply_time(call, row, "first_executed_at");
     stats->last_execute_time = reply_time(call, row, "last_executed_at");
+    stats->archived_left_out_count = db_row_int64(row, "archived_left_out_count");
     return stats;
 }
 
@@ -371,7 +372,6 @@ forge_code prompt_get_stats(struct rpc_call *call, const Forge__V1__GetPromptSta
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
     db_bind_time_us(q, start_us);
     db_bind_time_us(q, end_us);
-    db_bind_bool(q, in->start_time == NULL && in->end_time == NULL); /* of what was archived only sums are left */
     struct db_rows rows;
     forge_code rc = db_run_many(q, &rows, &call->error);
     if (rc != FORGE_OK)

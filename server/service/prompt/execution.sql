@@ -70,10 +70,11 @@ WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL)
 ORDER BY e.executed_at DESC, e.id DESC;
 
--- The sums of all versions (version NULL, first) and of each. $6: with what was archived.
+-- The sums of all versions (version NULL, first) and of each. Of what was archived only sums are left: those of a version count where the
+-- range holds all of it, and are left out, and told, where it holds a part.
 -- name: execution_stats :many
 SELECT p.id AS prompt_id, s.version, s.execution_count, s.success_count, s.rated_1, s.rated_2, s.rated_3, s.rated_4, s.rated_5,
-       s.first_executed_at, s.last_executed_at
+       s.first_executed_at, s.last_executed_at, s.archived_left_out_count
 FROM prompts p
 CROSS JOIN LATERAL (
     SELECT part.version, COALESCE(sum(part.execution_count), 0)::bigint AS execution_count,
@@ -81,19 +82,25 @@ CROSS JOIN LATERAL (
            COALESCE(sum(part.rating_counts[1]), 0)::bigint AS rated_1, COALESCE(sum(part.rating_counts[2]), 0)::bigint AS rated_2,
            COALESCE(sum(part.rating_counts[3]), 0)::bigint AS rated_3, COALESCE(sum(part.rating_counts[4]), 0)::bigint AS rated_4,
            COALESCE(sum(part.rating_counts[5]), 0)::bigint AS rated_5,
-           min(part.first_executed_at) AS first_executed_at, max(part.last_executed_at) AS last_executed_at
+           min(part.first_executed_at) AS first_executed_at, max(part.last_executed_at) AS last_executed_at,
+           COALESCE(sum(part.left_out_count), 0)::bigint AS archived_left_out_count
     FROM (
         SELECT version, count(*) AS execution_count, count(*) FILTER (WHERE success) AS success_count,
                ARRAY[count(*) FILTER (WHERE rating = 1), count(*) FILTER (WHERE rating = 2), count(*) FILTER (WHERE rating = 3),
                      count(*) FILTER (WHERE rating = 4), count(*) FILTER (WHERE rating = 5)] AS rating_counts,
-               min(executed_at) AS first_executed_at, max(executed_at) AS last_executed_at
+               min(executed_at) AS first_executed_at, max(executed_at) AS last_executed_at, 0 AS left_out_count
         FROM executions
         WHERE organization_id = $1 AND prompt_id = $2 AND executed_at >= $4 AND executed_at < $5
         GROUP BY version
         UNION ALL
-        SELECT version, execution_count, success_count, rating_counts, first_executed_at, last_executed_at
+        SELECT version, execution_count, success_count, rating_counts, first_executed_at, last_executed_at, 0
         FROM execution_totals
-        WHERE organization_id = $1 AND prompt_id = $2 AND $6::boolean
+        WHERE organization_id = $1 AND prompt_id = $2 AND first_executed_at >= $4 AND last_executed_at < $5
+        UNION ALL
+        SELECT version, 0, 0, NULL, NULL, NULL, execution_count
+        FROM execution_totals
+        WHERE organization_id = $1 AND prompt_id = $2 AND last_executed_at >= $4 AND first_executed_at < $5
+          AND NOT (first_executed_at >= $4 AND last_executed_at < $5)
     ) part
     GROUP BY GROUPING SETS ((part.version), ())
 ) s

@@ -16,6 +16,7 @@ enum {
     INT4_OID = 23,
     TEXT_OID = 25,
     JSON_OID = 114,
+    FLOAT8_OID = 701,
     TEXT_ARRAY_OID = 1009,
     VARCHAR_ARRAY_OID = 1015,
     BPCHAR_OID = 1042,
@@ -159,6 +160,15 @@ int32_t db_row_int32(const struct db_row *row, const char *column)
     if (value.type != INT4_OID && value.type != INT2_OID)
         db_bug("column %s has type %u, which is no integer or smallint", column, value.type);
     return (int32_t)db_row_int64(row, column);
+}
+
+double db_row_double(const struct db_row *row, const char *column)
+{
+    struct value value = value_get_typed(row, column, FLOAT8_OID);
+    uint64_t bits = value.data == NULL ? 0 : read_int64(value.data);
+    double number;
+    memcpy(&number, &bits, sizeof(number));
+    return number;
 }
 
 int64_t db_row_time_us(const struct db_row *row, const char *column)

@@ -28,6 +28,7 @@ char *db_row_uuid_text(const struct db_row *row, const char *column); /* 36 char
 bool db_row_bool(const struct db_row *row, const char *column);
 int32_t db_row_int32(const struct db_row *row, const char *column);   /* smallint, integer */
 int64_t db_row_int64(const struct db_row *row, const char *column);   /* also integer and smallint */
+double db_row_double(const struct db_row *row, const char *column);   /* double precision */
 int64_t db_row_time_us(const struct db_row *row, const char *column); /* timestamptz as microseconds since the Unix epoch */
 uint8_t *db_row_bytes(const struct db_row *row, const char *column, size_t *out_size);
 char **db_row_text_array(const struct db_row *row, const char *column, size_t *out_count); /* text[]; no NULL members */

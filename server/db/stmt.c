@@ -148,17 +148,30 @@ void db_bind_int64(struct db_stmt *stmt, int64_t value)
     bind(stmt, text, 0, DB_PARAMETER_TEXT);
 }
 
+/* Eight bytes, in network order. */
+static void bind_word(struct db_stmt *stmt, uint64_t value)
+{
+    uint64_t wire = htobe64(value);
+    char *bytes = bind_scratch(stmt);
+    if (bytes != NULL)
+        memcpy(bytes, &wire, sizeof(wire));
+    bind(stmt, bytes, sizeof(wire), DB_PARAMETER_BINARY);
+}
+
 /* INT64_MIN and INT64_MAX are -infinity and infinity on both sides. */
 void db_bind_time_us(struct db_stmt *stmt, int64_t unix_us)
 {
     int64_t value = unix_us;
     if (unix_us != INT64_MAX && __builtin_sub_overflow(unix_us, postgres_epoch_us, &value))
         value = INT64_MIN;
-    uint64_t wire = htobe64((uint64_t)value);
-    char *bytes = bind_scratch(stmt);
-    if (bytes != NULL)
-        memcpy(bytes, &wire, sizeof(wire));
-    bind(stmt, bytes, sizeof(wire), DB_PARAMETER_BINARY);
+    bind_word(stmt, (uint64_t)value);
+}
+
+void db_bind_double(struct db_stmt *stmt, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    bind_word(stmt, bits);
 }
 
 void db_bind_null(struct db_stmt *stmt)

@@ -36,6 +36,7 @@ void db_bind_bytes(struct db_stmt *stmt, const void *value, size_t size);
 void db_bind_bool(struct db_stmt *stmt, bool value);
 void db_bind_int32(struct db_stmt *stmt, int32_t value);
 void db_bind_int64(struct db_stmt *stmt, int64_t value);
+void db_bind_double(struct db_stmt *stmt, double value);     /* double precision */
 void db_bind_time_us(struct db_stmt *stmt, int64_t unix_us); /* timestamptz */
 void db_bind_null(struct db_stmt *stmt);
 void db_bind_text_array(struct db_stmt *stmt, const char *const *values, size_t count);

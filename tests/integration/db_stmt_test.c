@@ -37,6 +37,7 @@ static void test_types_every_one_comes_back(void **state)
     db_bind_text(q, "{\"a\": 1}");
     db_bind_text(q, "short");
     db_bind_text(q, "[1,  2]");
+    db_bind_double(q, -0.1);
     struct db_row row;
     check_ok(f, db_run_one(q, &row, &f->error));
     struct forge_uuid back;
@@ -66,6 +67,7 @@ static void test_types_every_one_comes_back(void **state)
     assert_string_equal(db_row_text(&row, "a_varchar"), "short");
     assert_string_equal(db_row_text(&row, "a_json"), "[1,  2]");
     assert_string_equal(db_row_text(&row, "a_name"), "a_name");
+    assert_true(db_row_double(&row, "a_double") == -0.1);
     db_pool_release(s);
     assert_string_equal(array[2], "\"{b,\\}"); /* the arena outlives the session */
 }
@@ -78,7 +80,7 @@ static void test_types_null_reads_as_nothing(void **state)
     db_bind_uuid(q, NULL);
     db_bind_text(q, NULL);
     db_bind_bytes(q, NULL, 0);
-    for (int i = 3; i < 12; i++)
+    for (int i = 3; i < 13; i++)
         db_bind_null(q);
     struct db_row row;
     check_ok(f, db_run_one(q, &row, &f->error));
@@ -100,6 +102,8 @@ static void test_types_null_reads_as_nothing(void **state)
     assert_null(db_row_text_array(&row, "a_text_array", &count));
     assert_int_equal(count, 0);
     assert_null(db_row_text(&row, "a_jsonb"));
+    assert_true(db_row_double(&row, "a_double") == 0);
+    assert_true(db_row_is_null(&row, "a_double"));
     db_pool_release(s);
 }
 
@@ -116,6 +120,7 @@ static void test_types_empty_is_not_null(void **state)
     db_bind_text_array(q, NULL, 0);
     for (int i = 9; i < 12; i++)
         db_bind_null(q);
+    db_bind_double(q, 0);
     struct db_row row;
     check_ok(f, db_run_one(q, &row, &f->error));
     size_t size = 99, count = 99;

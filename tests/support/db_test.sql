@@ -3,7 +3,7 @@
 -- name: test_types :one
 SELECT $1::uuid AS a_uuid, $2::text AS a_text, $3::bytea AS a_bytea, $4::boolean AS a_bool, $5::smallint AS a_smallint,
        $6::integer AS an_integer, $7::bigint AS a_bigint, $8::timestamptz AS a_time, $9::text[] AS a_text_array,
-       $10::jsonb AS a_jsonb, $11::varchar(10) AS a_varchar, $12::json AS a_json, 'a_name'::name AS a_name;
+       $10::jsonb AS a_jsonb, $11::varchar(10) AS a_varchar, $12::json AS a_json, $13::double precision AS a_double, 'a_name'::name AS a_name;
 
 -- name: test_array_lengths :one
 SELECT COALESCE(array_length($1::text[], 1), 0) AS texts, COALESCE(array_length($2::uuid[], 1), 0) AS uuids,

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD_BITS = 64, INCREASES = 1, DECREASES = 2 };
+enum { WORD_BITS = 64, INCREASES = 1, DECREASES = 2, CELLS_PER_WORK = 8 };
 
 struct sequence {
     const uint32_t *points;
@@ -189,12 +189,15 @@ bool edit_distance(const uint32_t *a, size_t a_count, const uint32_t *b, size_t 
     *out = (struct edit_distance){.distance = longer.count, .exact = true};
     if (shorter.count == 0)
         return true;
-    if ((uint64_t)shorter.count * longer.count <= EDIT_DISTANCE_PRODUCT_MAX)
+    if ((uint64_t)shorter.count * longer.count <= EDIT_DISTANCE_PRODUCT_MAX) {
+        out->work = (uint64_t)shorter.count * longer.count / CELLS_PER_WORK;
         return distance_by_bit_vectors(shorter, longer, &out->distance);
+    }
     size_t distance, most = EDIT_DISTANCE_DIAGONAL_WORK / longer.count;
     if (!distance_by_diagonals(shorter, longer, (int64_t)most, &distance))
         return false;
     out->exact = distance <= most;
+    out->work = (uint64_t)(out->exact ? distance : most) * longer.count;
     if (out->exact)
         out->distance = distance;
     return true;

@@ -19,6 +19,8 @@ struct edit_distance {
     /* False: the distance was beyond the limits; `distance` is then the most that it can be, the length of the longer one without the
      * common beginning and end. */
     bool exact;
+    /* What it cost: about 3 ns of a core each. */
+    uint64_t work;
 };
 
 /* Lengths below 2^31. False when there is no memory. Work is bounded by the limits above: less than half a second of one core, memory by

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BYTE_WORK = 4 }; /* of reading, folding or decoding a byte */
+
 struct text {
     const char *bytes;
     size_t size;
@@ -26,6 +28,7 @@ struct judgement {
     struct forge_arena *arena;
     double score;
     const char *explanation; /* in the arena; NULL: no memory there */
+    uint64_t work;
 };
 
 /* Sets both; fails when there is no memory for the explanation. */
@@ -115,6 +118,7 @@ static forge_code judge_contains(struct judgement *judgement)
     forge_code code = FORGE_RESOURCE_EXHAUSTED;
     if (!evaluator->ignore_case ||
         (fold_text(&output, &output_copy) && (evaluator->value_count > 0 || fold_text(&expected, &expected_copy)))) {
+        judgement->work += evaluator->value_count * output.size;
         if (evaluator->value_count > 0)
             code = judge_contained(judgement, count_contained(output, evaluator->values, evaluator->value_count), evaluator->value_count);
         else
@@ -129,7 +133,10 @@ static forge_code judge_regex(struct judgement *judgement)
 {
     uint64_t work = EVALUATE_PATTERN_WORK;
     const char *limit = NULL;
-    switch (evaluate_pattern_match(judgement->evaluator->pattern, judgement->output.bytes, judgement->output.size, &work, &limit)) {
+    enum evaluate_match match =
+        evaluate_pattern_match(judgement->evaluator->pattern, judgement->output.bytes, judgement->output.size, &work, &limit);
+    judgement->work += EVALUATE_PATTERN_WORK - work;
+    switch (match) {
     case EVALUATE_MATCH_YES:
         return judge_yes(judgement);
     case EVALUATE_MATCH_NO:
@@ -151,6 +158,7 @@ static forge_code judge_levenshtein(struct judgement *judgement)
     struct edit_distance found = {0};
     forge_code code = FORGE_RESOURCE_EXHAUSTED;
     if (output != NULL && expected != NULL && edit_distance(output, output_count, expected, expected_count, &found)) {
+        judgement->work += found.work;
         size_t longer = output_count > expected_count ? output_count : expected_count;
         double score = longer > 0 ? (double)(longer - found.distance) / (double)longer : 1;
         code = judge(judgement, score,
@@ -216,7 +224,11 @@ static forge_code judge_json_valid(struct judgement *judgement)
 static forge_code judge_json_schema(struct judgement *judgement)
 {
     char said[480];
-    switch (json_schema_apply(judgement->evaluator->schema, judgement->output.bytes, judgement->output.size, said, sizeof said)) {
+    uint64_t work = 0;
+    enum json_schema_result result =
+        json_schema_apply(judgement->evaluator->schema, judgement->output.bytes, judgement->output.size, said, sizeof said, &work);
+    judgement->work += work;
+    switch (result) {
     case JSON_SCHEMA_FITS:
         return judge_yes(judgement);
     case JSON_SCHEMA_NOT_JSON:
@@ -275,10 +287,13 @@ forge_code evaluate_output(const struct evaluate_set *set, size_t index, const s
                                   .expected = text_of(subject->expected),
                                   .subject = subject,
                                   .arena = arena};
+    judgement.work = BYTE_WORK * (judgement.output.size + judgement.expected.size);
     forge_code code = judge_by_kind(&judgement);
     if (code == FORGE_OK)
-        *out = (struct evaluate_score){
-            .score = judgement.score, .passed = judgement.score >= judgement.evaluator->threshold, .explanation = judgement.explanation};
+        *out = (struct evaluate_score){.score = judgement.score,
+                                       .passed = judgement.score >= judgement.evaluator->threshold,
+                                       .explanation = judgement.explanation,
+                                       .work = judgement.work};
     return code;
 }
 

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STEP_WORK = 8 }; /* what a step costs, in bytes walked by a pattern */
+
 /* --- failing --- */
 
 bool schema_compiler_fail(struct schema_compiler *compiler, const char *format, ...)
@@ -480,10 +482,12 @@ void json_schema_free(struct json_schema *schema)
 /* --- applying --- */
 
 enum json_schema_result json_schema_apply(const struct json_schema *schema, const char *text, size_t size, char *out_message,
-                                          size_t message_size)
+                                          size_t message_size, uint64_t *out_work)
 {
     json_t *value = NULL;
     out_message[0] = '\0';
+    if (out_work != NULL)
+        *out_work = size;
     switch (evaluate_json_read(text, size, &value, out_message, message_size)) {
     case EVALUATE_JSON_WRONG:
         return JSON_SCHEMA_NOT_JSON;
@@ -496,6 +500,8 @@ enum json_schema_result json_schema_apply(const struct json_schema *schema, cons
         .steps = JSON_SCHEMA_STEPS_MAX, .work = EVALUATE_PATTERN_WORK, .message = out_message, .message_size = message_size};
     bool fits = json_schema_check_node(&validation, schema->root, value);
     json_decref(value);
+    if (out_work != NULL)
+        *out_work += STEP_WORK * (JSON_SCHEMA_STEPS_MAX - validation.steps) + EVALUATE_PATTERN_WORK - validation.work;
     if (validation.no_memory)
         return JSON_SCHEMA_NO_MEMORY;
     if (validation.limit != NULL) {

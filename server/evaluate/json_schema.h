@@ -9,6 +9,7 @@
 #define SERVER_EVALUATE_JSON_SCHEMA_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
     JSON_SCHEMA_BYTES_MAX = 64 * 1024,
@@ -32,8 +33,9 @@ struct json_schema *json_schema_prepare(const char *text, size_t size, char *out
 /* Accepts NULL. */
 void json_schema_free(struct json_schema *schema);
 
-/* Whether a text is a value that fits. Unless it fits, out_message says the first reason and where in the value (JSON Pointer). */
+/* Whether a text is a value that fits. Unless it fits, out_message says the first reason and where in the value (JSON Pointer). *out_work
+ * (may be NULL): the steps and bytes that it cost. */
 enum json_schema_result json_schema_apply(const struct json_schema *schema, const char *text, size_t size, char *out_message,
-                                          size_t message_size);
+                                          size_t message_size, uint64_t *out_work);
 
 #endif

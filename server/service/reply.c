@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MICROSECONDS = 1000000 };
+enum { MICROSECONDS = 1000000, VERDICT_VIOLATIONS_MAX = 8 };
 
 Google__Protobuf__Timestamp *reply_time_us(struct rpc_call *call, int64_t unix_us)
 {
@@ -116,4 +116,30 @@ bool reply_violates(const struct rpc_call *call, const char *constraint)
 {
     const char *failed = db_session_failed_constraint(call->db);
     return failed != NULL && strcmp(failed, constraint) == 0;
+}
+
+void reply_reject(Forge__V1__ItemVerdict *verdict, forge_code code, char *message)
+{
+    verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED;
+    verdict->code = (Forge__V1__Code)code;
+    if (message != NULL)
+        verdict->message = message;
+}
+
+void reply_reject_invalid(struct rpc_call *call, Forge__V1__ItemVerdict *verdict)
+{
+    const struct forge_violation *violation = call->error.violations;
+    reply_reject(verdict, FORGE_INVALID_ARGUMENT,
+                 forge_arena_printf(call->arena, "%.64s: %.400s", violation->field, violation->description));
+    verdict->field_violations = forge_arena_calloc(call->arena, VERDICT_VIOLATIONS_MAX, sizeof verdict->field_violations[0]);
+    for (; verdict->field_violations != NULL && violation != NULL && verdict->n_field_violations < VERDICT_VIOLATIONS_MAX;
+         violation = violation->next) {
+        Forge__V1__FieldViolation *field = reply_message(call, &forge__v1__field_violation__descriptor);
+        if (field == NULL)
+            break;
+        field->field = forge_arena_strdup(call->arena, violation->field);
+        field->description = forge_arena_strdup(call->arena, violation->description);
+        verdict->field_violations[verdict->n_field_violations++] = field;
+    }
+    call->error = (struct forge_error){0};
 }

@@ -40,6 +40,10 @@ void *reply_list(struct rpc_call *call, const struct db_rows *rows, int count_ma
 /* Runs a statement of kind :optional for the one thing that an id names; without a row NOT_FOUND, "<noun> <id> not found". */
 forge_code reply_run_found(struct rpc_call *call, struct db_stmt *statement, const char *noun, const char *id,
                            struct db_row *out_row) FORGE_MUST_CHECK;
+/* The verdict on one item of a batch that is refused; message NULL (no memory): none. */
+void reply_reject(Forge__V1__ItemVerdict *verdict, forge_code code, char *message);
+/* The same for what the checks of one item noted on the call, which is free for the next item then. */
+void reply_reject_invalid(struct rpc_call *call, Forge__V1__ItemVerdict *verdict);
 /* Did the last flight fail by this constraint or unique index? */
 bool reply_violates(const struct rpc_call *call, const char *constraint);
 

@@ -108,6 +108,14 @@ bool validate_bytes(struct rpc_call *call, const char *field, const char *text, 
     return false;
 }
 
+bool validate_hex_digits(struct rpc_call *call, const char *field, const char *text, size_t digits)
+{
+    bool valid = text[0] == '\0' || (strlen(text) == digits && strspn(text, "0123456789abcdefABCDEF") == digits);
+    if (!valid)
+        rpc_call_violation(call, field, "must be %zu hexadecimal digits", digits);
+    return valid;
+}
+
 const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role)
 {
     static const char *const names[] = {NULL, "viewer", "developer", "admin"};

@@ -35,6 +35,8 @@ bool validate_name_or_empty(struct rpc_call *call, const char *field, const char
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
 /* Free text of at most so many bytes. */
 bool validate_bytes(struct rpc_call *call, const char *field, const char *text, size_t bytes_max);
+/* So many hexadecimal digits in either case, or nothing. */
+bool validate_hex_digits(struct rpc_call *call, const char *field, const char *text, size_t digits);
 /* A required role, as its column holds it; NULL when it is wrong. */
 const char *validate_role(struct rpc_call *call, const char *field, Forge__V1__Role role);
 /* An e-mail address (the part of RFC 5321 that mail systems accept). Returns it in lower case in the arena, NULL when it is wrong. */

@@ -23,7 +23,7 @@
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
 /* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
- * all of the organization at home; $n a new number. */
+ * $e evaluation, all of the organization at home; $n a new number. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -166,6 +166,19 @@ static const struct row {
     {EVALUATION "GetDatasetVersion", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "ListDatasetItems", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "DeleteDataset", "{\"id\": \"$d\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "CreateEvaluation",
+     "{\"project_id\": \"$p\", \"name\": \"run $n\", \"prompt_id\": \"$q\", \"dataset_id\": \"$d\", \"evaluators\": [{\"exact\": {}}]}",
+     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {EVALUATION "GetEvaluation", "{\"id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "ListEvaluations", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {EVALUATION "ListEvaluations", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {EVALUATION "AddResults", "{\"evaluation_id\": \"$e\", \"results\": [{\"item_key\": \"Confidential case\", \"output\": \"x\"}]}",
+     ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "ListResults", "{\"evaluation_id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "CompleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "CancelEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "DeleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -187,15 +200,18 @@ static const struct refusal {
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
     {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
     {EVALUATION "DeleteDataset", "never", FORGE_ABORTED},
+    {EVALUATION "CompleteEvaluation", "never", FORGE_ABORTED},
+    {EVALUATION "CancelEvaluation", "never", FORGE_ABORTED},
+    {EVALUATION "DeleteEvaluation", "never", FORGE_ABORTED},
 };
 
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
-/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset, and a
- * model provider with a model. */
+/* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset,
+ * an evaluation, and a model provider with a model. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
-static char dataset_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
+static char dataset_id[WORLD_ID_SIZE], evaluation_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -224,6 +240,9 @@ static char *fill_in(const char *template)
                 break;
             case 'd':
                 part = dataset_id;
+                break;
+            case 'e':
+                part = evaluation_id;
                 break;
             case 'k':
                 part = key_id;
@@ -268,6 +287,7 @@ static const char *leak_in(const char *text, const char *request)
                                    "covert",
                                    "Organization home",
                                    "Confidential",
+                                   evaluation_id,
                                    provider_id,
                                    model_id,
                                    "Clandestine",
@@ -358,6 +378,37 @@ static void new_dataset(struct forge_channel *admin)
     add.items = items;
     world_check(&world, "AddDatasetItems", forge_evaluation_add_dataset_items(admin, NULL, &add, &version, &error), &error);
     forge__v1__dataset_version__free_unpacked(version, NULL);
+}
+
+/* With one result. */
+static void new_evaluation(struct forge_channel *admin)
+{
+    Forge__V1__CreateEvaluationRequest request = FORGE__V1__CREATE_EVALUATION_REQUEST__INIT;
+    Forge__V1__Evaluator evaluator = FORGE__V1__EVALUATOR__INIT, *evaluators[] = {&evaluator};
+    Forge__V1__ExactEvaluator exact = FORGE__V1__EXACT_EVALUATOR__INIT;
+    Forge__V1__EvaluationResult result = FORGE__V1__EVALUATION_RESULT__INIT, *results[] = {&result};
+    Forge__V1__AddResultsRequest add = FORGE__V1__ADD_RESULTS_REQUEST__INIT;
+    Forge__V1__Evaluation *evaluation;
+    Forge__V1__AddResultsResponse *verdicts;
+    struct forge_error error = {0};
+    request.project_id = project_id;
+    request.name = TEXT("Confidential run");
+    request.prompt_id = prompt_id;
+    request.dataset_id = dataset_id;
+    evaluator.config_case = FORGE__V1__EVALUATOR__CONFIG_EXACT;
+    evaluator.exact = &exact;
+    request.n_evaluators = 1;
+    request.evaluators = evaluators;
+    world_check(&world, "CreateEvaluation", forge_evaluation_create(admin, NULL, &request, &evaluation, &error), &error);
+    snprintf(evaluation_id, sizeof evaluation_id, "%s", evaluation->id);
+    forge__v1__evaluation__free_unpacked(evaluation, NULL);
+    result.item_key = TEXT("Confidential case");
+    result.output = TEXT("PLUTONIUM");
+    add.evaluation_id = evaluation_id;
+    add.n_results = 1;
+    add.results = results;
+    world_check(&world, "AddResults", forge_evaluation_add_results(admin, NULL, &add, &verdicts, &error), &error);
+    forge__v1__add_results_response__free_unpacked(verdicts, NULL);
 }
 
 /* A price too, so that its list has something to hide. */
@@ -515,6 +566,7 @@ static int open_world(void **state)
     new_user(admin, user_id);
     new_account(admin);
     new_dataset(admin);
+    new_evaluation(admin);
     new_model(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
@@ -549,6 +601,8 @@ static int64_t state_of_home(void)
         "(SELECT count(*)::text FROM executions WHERE organization_id = '%s') || "
         "(SELECT string_agg(d::text, ',' ORDER BY d.id) FROM datasets d WHERE organization_id = '%s') || "
         "(SELECT count(*)::text FROM dataset_items WHERE organization_id = '%s') || "
+        "(SELECT string_agg(e::text, ',' ORDER BY e.id) FROM evaluations e WHERE organization_id = '%s') || "
+        "(SELECT string_agg(r::text, ',' ORDER BY r.evaluation_id, r.item_key) FROM evaluation_results r WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "
@@ -557,7 +611,7 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
+        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */

@@ -1,6 +1,7 @@
 /* EvaluationService: the items of datasets, in immutable versions that are numbered without gaps. */
 #include "db/stmt.h"
 #include "rpc/page.h"
+#include "service/evaluation/evaluation.h"
 #include "service/reply.h"
 #include "service/validate.h"
 #include "text/json_object.h"
@@ -8,7 +9,6 @@
 
 #include "rpc_table.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,6 @@ enum {
     INPUT_BYTES_MAX = 256 << 10,
     METADATA_BYTES_MAX = 64 << 10,
     MESSAGE_CHARACTERS_MAX = 1024,
-    TRACE_ID_DIGITS = 32,
-    SPAN_ID_DIGITS = 16,
     PAGE_BYTES_MAX = 3 << 20, /* of contents, so that a page stays below the reply limit of 4 MiB */
     FIELD_SIZE = 64
 };
@@ -46,12 +44,6 @@ static void object_check(struct rpc_call *call, const char *field, const char *j
         rpc_call_violation(call, field, "must be a JSON object, each member once");
 }
 
-static void digits_check(struct rpc_call *call, const char *field, const char *text, size_t digits)
-{
-    if (text[0] != '\0' && (strlen(text) != digits || strspn(text, "0123456789abcdefABCDEF") != digits))
-        rpc_call_violation(call, field, "must be %zu hexadecimal digits", digits);
-}
-
 static void item_check(struct rpc_call *call, size_t index, const Forge__V1__DatasetItem *item)
 {
     char field[FIELD_SIZE];
@@ -64,9 +56,9 @@ static void item_check(struct rpc_call *call, size_t index, const Forge__V1__Dat
     snprintf(field, sizeof field, "items[%zu].metadata", index);
     object_check(call, field, item->metadata, METADATA_BYTES_MAX);
     snprintf(field, sizeof field, "items[%zu].source_trace_id", index);
-    digits_check(call, field, item->source_trace_id, TRACE_ID_DIGITS);
+    validate_hex_digits(call, field, item->source_trace_id, EVALUATION_TRACE_ID_DIGITS);
     snprintf(field, sizeof field, "items[%zu].source_span_id", index);
-    digits_check(call, field, item->source_span_id, SPAN_ID_DIGITS);
+    validate_hex_digits(call, field, item->source_span_id, EVALUATION_SPAN_ID_DIGITS);
 }
 
 /* A key of the request and the field it stands in. */
@@ -131,16 +123,6 @@ static void add_check(struct rpc_call *call, const Forge__V1__AddDatasetItemsReq
 
 /* --- AddDatasetItems: content ---------------------------------------------------------------------------------------- */
 
-/* Each piece with its length, so that no two items have the same bytes. */
-static void hash_piece(struct forge_sha256_state *state, const void *data, size_t size)
-{
-    uint8_t length[8];
-    for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
-    forge_sha256_update(state, length, sizeof length);
-    forge_sha256_update(state, data, size);
-}
-
 /* An object in the one spelling that all of the same content share; nothing for none. */
 static void hash_object(struct rpc_call *call, struct forge_sha256_state *state, const char *json)
 {
@@ -148,15 +130,7 @@ static void hash_object(struct rpc_call *call, struct forge_sha256_state *state,
     char *canonical = size > 0 ? forge_arena_alloc(call->arena, size) : NULL;
     if (canonical != NULL)
         text_json_object_canonical(json, strlen(json), canonical, size);
-    hash_piece(state, canonical, canonical != NULL ? size : 0);
-}
-
-static const char *lower_case(struct rpc_call *call, const char *text)
-{
-    char *copy = forge_arena_strdup(call->arena, text);
-    for (size_t i = 0; copy != NULL && copy[i] != '\0'; i++)
-        copy[i] = (char)tolower((unsigned char)copy[i]);
-    return copy != NULL ? copy : "";
+    evaluation_hash_piece(state, canonical, canonical != NULL ? size : 0);
 }
 
 /* The items as columns. */
@@ -185,15 +159,15 @@ static void columns_set(struct rpc_call *call, struct columns *columns, size_t i
     columns->inputs[i] = item->input;
     columns->expected_outputs[i] = item->expected_output;
     columns->metadata[i] = item->metadata;
-    columns->trace_ids[i] = lower_case(call, item->source_trace_id);
-    columns->span_ids[i] = lower_case(call, item->source_span_id);
+    columns->trace_ids[i] = evaluation_lower_case(call, item->source_trace_id);
+    columns->span_ids[i] = evaluation_lower_case(call, item->source_span_id);
     struct forge_sha256_state *state = forge_sha256_new();
-    hash_piece(state, columns->keys[i], columns->keys[i] != NULL ? strlen(columns->keys[i]) : 0);
+    evaluation_hash_piece(state, columns->keys[i], columns->keys[i] != NULL ? strlen(columns->keys[i]) : 0);
     hash_object(call, state, item->input);
-    hash_piece(state, item->expected_output, strlen(item->expected_output));
+    evaluation_hash_piece(state, item->expected_output, strlen(item->expected_output));
     hash_object(call, state, item->metadata);
-    hash_piece(state, columns->trace_ids[i], strlen(columns->trace_ids[i]));
-    hash_piece(state, columns->span_ids[i], strlen(columns->span_ids[i]));
+    evaluation_hash_piece(state, columns->trace_ids[i], strlen(columns->trace_ids[i]));
+    evaluation_hash_piece(state, columns->span_ids[i], strlen(columns->span_ids[i]));
     forge_sha256_final(state, hash);
     columns->hashes[i] = reply_hex(call, hash, sizeof hash);
     columns->bytes[i] =

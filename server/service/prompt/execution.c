@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOTES_CHARACTERS_MAX = 16384, BATCH_MAX = 1000, RATING_MAX = 5, AHEAD_MINUTES_MAX = 10, VERDICT_VIOLATIONS_MAX = 8 };
+enum { NOTES_CHARACTERS_MAX = 16384, BATCH_MAX = 1000, RATING_MAX = 5, AHEAD_MINUTES_MAX = 10 };
 /* The years that timestamp.proto has: 0001 to 9999. */
 static const int64_t first_time_us = INT64_C(-62135596800) * 1000000, end_time_us = INT64_C(253402300800) * 1000000;
 
@@ -142,32 +142,6 @@ static Forge__V1__RecordExecutionsResult *result_add(struct rpc_call *call, Forg
     return result;
 }
 
-static void reject(Forge__V1__ItemVerdict *verdict, forge_code code, char *message)
-{
-    verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED;
-    verdict->code = (Forge__V1__Code)code;
-    if (message != NULL)
-        verdict->message = message;
-}
-
-/* What the checks of one item noted on the call becomes the item's verdict. */
-static void reject_invalid(struct rpc_call *call, Forge__V1__ItemVerdict *verdict)
-{
-    const struct forge_violation *violation = call->error.violations;
-    reject(verdict, FORGE_INVALID_ARGUMENT, forge_arena_printf(call->arena, "%.64s: %.400s", violation->field, violation->description));
-    verdict->field_violations = forge_arena_calloc(call->arena, VERDICT_VIOLATIONS_MAX, sizeof verdict->field_violations[0]);
-    for (; verdict->field_violations != NULL && violation != NULL && verdict->n_field_violations < VERDICT_VIOLATIONS_MAX;
-         violation = violation->next) {
-        Forge__V1__FieldViolation *field = reply_message(call, &forge__v1__field_violation__descriptor);
-        if (field == NULL)
-            break;
-        field->field = forge_arena_strdup(call->arena, violation->field);
-        field->description = forge_arena_strdup(call->arena, violation->description);
-        verdict->field_violations[verdict->n_field_violations++] = field;
-    }
-    call->error = (struct forge_error){0};
-}
-
 /* Checks every item: the good ones go into the batch, the others have their verdict. */
 static forge_code batch_fill(struct rpc_call *call, const Forge__V1__RecordExecutionsRequest *in, struct batch *batch,
                              Forge__V1__RecordExecutionsResponse *out)
@@ -181,7 +155,7 @@ static forge_code batch_fill(struct rpc_call *call, const Forge__V1__RecordExecu
             break;
         execution_check(call, in->requests[i], &execution);
         if (rpc_call_has_violations(call))
-            reject_invalid(call, result->verdict);
+            reply_reject_invalid(call, result->verdict);
         else
             batch_add(call, batch, i, in->requests[i], &execution);
     }
@@ -232,9 +206,10 @@ forge_code prompt_record_executions(struct rpc_call *call, const Forge__V1__Reco
             result->verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED;
             count_recorded(call, &row);
         } else if (db_row_is_null(&row, "prompt_id"))
-            reject(result->verdict, FORGE_NOT_FOUND, forge_arena_printf(call->arena, "prompt %s not found", item->prompt_id));
+            reply_reject(result->verdict, FORGE_NOT_FOUND, forge_arena_printf(call->arena, "prompt %s not found", item->prompt_id));
         else
-            reject(result->verdict, FORGE_NOT_FOUND, forge_arena_printf(call->arena, "version %d of this prompt not found", item->version));
+            reply_reject(result->verdict, FORGE_NOT_FOUND,
+                         forge_arena_printf(call->arena, "version %d of this prompt not found", item->version));
     }
     return FORGE_OK;
 }

@@ -176,6 +176,7 @@ static const struct row {
     {EVALUATION "AddResults", "{\"evaluation_id\": \"$e\", \"results\": [{\"item_key\": \"Confidential case\", \"output\": \"x\"}]}",
      ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "ListResults", "{\"evaluation_id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {EVALUATION "CompareEvaluations", "{\"baseline_id\": \"$e\", \"candidate_id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "CompleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "CancelEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "DeleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
@@ -200,6 +201,7 @@ static const struct refusal {
     {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
     {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
     {EVALUATION "DeleteDataset", "never", FORGE_ABORTED},
+    {EVALUATION "CompareEvaluations", "", FORGE_FAILED_PRECONDITION}, /* it is still running */
     {EVALUATION "CompleteEvaluation", "never", FORGE_ABORTED},
     {EVALUATION "CancelEvaluation", "never", FORGE_ABORTED},
     {EVALUATION "DeleteEvaluation", "never", FORGE_ABORTED},

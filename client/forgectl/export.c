@@ -187,15 +187,19 @@ static int read_versions(struct apply *apply, struct export_models *models, stru
     return code;
 }
 
-static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, size_t count, const char *project)
+/* project_id and project are NULL for a single prompt. */
+static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, size_t count, const char *project_id, const char *project)
 {
     struct exported *exported = forge_arena_calloc(&apply->cli->arena, count + 1, sizeof(*exported));
     struct export_models models = {0};
+    struct export_evaluations evaluations = {.apply = apply, .project = project, .prompts = prompts, .prompt_count = count};
     int code = exported ? export_tags(apply, prompts, count) : cli_fail(CLI_FAILED, "no memory");
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
         exported[i].prompt = (const Forge__V1__Prompt *)prompts[i];
         code = read_versions(apply, &models, &exported[i]);
     }
+    if (code == CLI_OK && cli_option(apply->cli, "evaluations"))
+        code = export_evaluations_read(apply, project_id, &models, &evaluations);
     if (code == CLI_OK)
         code = export_models_print(apply, &models);
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
@@ -205,7 +209,7 @@ static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, siz
         if (code == CLI_OK && cli_option(apply->cli, "executions"))
             code = export_executions(apply, &exported[i].prompt->base, project);
     }
-    return code;
+    return code == CLI_OK ? export_evaluations_print(&evaluations, &models) : code;
 }
 
 int command_export(struct cli *cli)
@@ -217,8 +221,11 @@ int command_export(struct cli *cli)
     size_t count;
     if (cli->has_format && cli->format != CLI_FORMAT_YAML && cli->format != CLI_FORMAT_JSON)
         return cli_fail(CLI_USAGE, "export prints yaml (or json, an object a line)");
-    if (cli_option(cli, "models") && (cli->positional_count || cli_option(cli, "executions")))
-        return cli_fail(CLI_USAGE, "--models is for all models of the organization: no prompt and no --executions with it");
+    if (cli_option(cli, "models") && (cli->positional_count || cli_option(cli, "executions") || cli_option(cli, "evaluations")))
+        return cli_fail(CLI_USAGE,
+                        "--models is for all models of the organization: no prompt, no --executions and no --evaluations with it");
+    if (cli_option(cli, "evaluations") && cli->positional_count)
+        return cli_fail(CLI_USAGE, "--evaluations is for a whole project: no prompt with it");
     if (cli_option(cli, "models"))
         return export_models_all(&apply);
     int code = cli->positional_count ? CLI_OK : resolve_project_id(cli, &project_id);
@@ -227,6 +234,6 @@ int command_export(struct cli *cli)
     if (code == CLI_OK && project_id)
         code = export_project(&apply, project_id, &project);
     if (code == CLI_OK)
-        code = export_all(&apply, prompts, count, project);
+        code = export_all(&apply, prompts, count, project_id, project);
     return code == CLI_OK && project_id ? export_project_rules(&apply, project_id, project) : code;
 }

@@ -33,4 +33,19 @@ int export_models_print(struct apply *apply, const struct export_models *models)
 /* Prints all that the organization has. */
 int export_models_all(struct apply *apply);
 
+/* The datasets of a project and its evaluations that are completed; zeroed = none. */
+struct export_evaluations {
+    struct apply *apply;
+    const char *project; /* its name; set these three before printing */
+    ProtobufCMessage *const *prompts;
+    size_t prompt_count;
+    ProtobufCMessage **datasets, **evaluations;
+    size_t dataset_count, evaluation_count;
+};
+/* Reads them and adds the models of evaluations. */
+int export_evaluations_read(struct apply *apply, const char *project_id, struct export_models *models, struct export_evaluations *out);
+/* Prints datasets with the items of their latest version, then the evaluations on these with their results. Which are left out is told on
+ * standard error. */
+int export_evaluations_print(const struct export_evaluations *all, const struct export_models *models);
+
 #endif

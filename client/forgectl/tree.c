@@ -105,10 +105,12 @@ static const struct cli_option apply_options[] = {
 static const char *const apply_examples[] = {"forgectl apply -f prompts/ --dry-run", "forgectl apply -f prompts/",
                                              "FORGE_OPERATOR_TOKEN=$(forged bootstrap token) forgectl apply -f seeds/promptforge_demo.yaml",
                                              NULL};
-static const struct cli_option export_options[] = {{.name = "executions", .help = "with the recorded executions"},
-                                                   {.name = "models", .help = "all providers and models with their prices instead"},
-                                                   PROJECT_OPTION,
-                                                   {.name = NULL}};
+static const struct cli_option export_options[] = {
+    {.name = "executions", .help = "with the recorded executions"},
+    {.name = "evaluations", .help = "with the datasets of the project and what was completed on their latest versions"},
+    {.name = "models", .help = "all providers and models with their prices instead"},
+    PROJECT_OPTION,
+    {.name = NULL}};
 static const char *const export_examples[] = {"forgectl export --project checkout > checkout.yaml",
                                               "forgectl export code-review | forgectl apply -f - --project other",
                                               "forgectl export --models > models.yaml", NULL};

@@ -41,10 +41,15 @@ void forgectl_remove_home(void)
     }
 }
 
+void forgectl_home_path(const char *name, char *out, size_t size)
+{
+    snprintf(out, size, "%s/%s", home, name);
+}
+
 void forgectl_write_file(const char *name, const char *text)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", home, name);
+    forgectl_home_path(name, path, sizeof path);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     assert_int_equal(fwrite(text, 1, strlen(text), file), strlen(text));

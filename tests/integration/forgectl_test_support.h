@@ -20,6 +20,8 @@ void forgectl_set(const char *name, const char *value);
 /* The folder that is HOME and where lines run. */
 void forgectl_make_home(void);
 void forgectl_remove_home(void);
+/* The path of a file of the home. */
+void forgectl_home_path(const char *name, char *out, size_t size);
 /* Writes a file of the home. */
 void forgectl_write_file(const char *name, const char *text);
 

@@ -76,10 +76,11 @@ static void expect_rows(const struct home *home, const char *table, int64_t rows
 }
 
 struct counts {
-    int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions, providers, models, prices;
+    int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions, providers, models, prices, datasets, items,
+        evaluations, results;
 };
-static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3}, library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0},
-                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3, 1, 5, 1, 10}, library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0, 0, 0, 0, 0},
+                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3, 1, 5, 1, 10};
 
 static void expect_counts(const struct home *home, const struct counts *counts)
 {
@@ -96,6 +97,11 @@ static void expect_counts(const struct home *home, const struct counts *counts)
     expect_rows(home, "ai_models", counts->models);
     expect_rows(home, "ai_model_names", 2 * counts->models);
     expect_rows(home, "model_prices", counts->prices);
+    expect_rows(home, "datasets", counts->datasets);
+    expect_rows(home, "dataset_versions", counts->datasets);
+    expect_rows(home, "dataset_items", counts->items);
+    expect_rows(home, "evaluations", counts->evaluations);
+    expect_rows(home, "evaluation_results", counts->results);
 }
 
 /* An organization of somebody, whose session the next commands use. */
@@ -118,14 +124,14 @@ static void test_demo(void **state)
     struct home home;
     open_home(&home);
     for (int round = 0; round < 2; round++) {
-        expect_output(0, "11 to create, 0 to update, 0 unchanged\n", NULL,
+        expect_output(0, "13 to create, 0 to update, 0 unchanged\n", NULL,
                       "forgectl apply -f $SEEDS/promptforge_demo.yaml --dry-run | tail -1");
         expect_rows(&home, "organizations", 0);
-        expect_output(0, "11 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "13 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         /* Again, also without the operator's token. */
-        expect_output(0, "0 to create, 0 to update, 11 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
-        expect_output(0, "0 to create, 0 to update, 11 unchanged\n", "",
+        expect_output(0, "0 to create, 0 to update, 13 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "0 to create, 0 to update, 13 unchanged\n", "",
                       "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         assert_int_equal(number(&home, "select count(*) from sessions"), 0);
@@ -137,6 +143,9 @@ static void test_demo(void **state)
         log_in_as_demo_admin();
         expect_output(0, "Customer Support\nDocument Search\nEngineering Assistant\n", "", "forgectl project list -o name");
         expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "", "forgectl model list -o name");
+        expect_output(0, "completed 10 0.6\n", "", "forgectl eval list --project 'Customer Support' | awk 'NR == 2 {print $5, $8, $9}'");
+        expect_output(0, "card-declined\ncard-declined\nclose-account\nexport-late\nno-article\nreset-password\n", "",
+                      "forgectl eval results $(forgectl eval list --project 'Customer Support' -o name) --passed true -o name");
         expect_output(0, "Model            claude-3-opus-20240229\n", "",
                       "forgectl prompt get ticket-reply --project 'Customer Support' | grep Model");
         expect_output(0, NULL, "",
@@ -181,9 +190,9 @@ static void test_both(void **state)
         expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/prompt_library.yaml");
         expect_counts(&home, &both);
     }
-    expect_output(0, "0 to create, 0 to update, 26 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 28 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
     reset(&home);
-    expect_output(0, "26 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "28 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
     expect_counts(&home, &both);
     close_home(&home);
 }
@@ -194,7 +203,7 @@ static void test_both(void **state)
 static void finish(void)
 {
     expect_output(0, NULL, NULL, "for i in 1 2 3 4 5; do forgectl apply -f $SEEDS && exit 0; done; exit 1");
-    expect_output(0, "0 to create, 0 to update, 26 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 28 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
 }
 
 /* After each step in turn: forgectl ends by a signal when nobody reads what it tells. */
@@ -203,7 +212,7 @@ static void test_interrupted_after_each_step(void **state)
     struct home home;
     open_home(&home);
     expect_output(0, NULL, NULL,
-                  "for step in 1 2 3 4 5 6 7 8 9 10 11; do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
+                  "for step in 1 2 3 4 5 6 7 8 9 10 11 12 13; do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
     finish();
     expect_counts(&home, &both);
     close_home(&home);

@@ -1,10 +1,11 @@
 /* Datasets with their items, and evaluations with their results. */
 #include "apply.h"
 #include "apply_fields.h"
+#include "result_batch.h"
 
 #include <string.h>
 
-enum { PROJECT, PROMPT, DATASET, BATCH = 1000, BATCH_BYTES = 3 << 20 };
+enum { PROJECT, PROMPT, DATASET, BATCH = RESULT_BATCH, BATCH_BYTES = 3 << 20 };
 
 /* How many parts from first on go into one call. Those with is_wanted false are left out; NULL = all are wanted. */
 static size_t gather(const struct apply_object *object, size_t first, const bool *is_wanted, ProtobufCMessage **out, size_t *out_count)
@@ -172,32 +173,33 @@ static int create(struct apply *apply, struct apply_object *object)
     return code;
 }
 
-static int check_verdicts(const struct apply_object *object, const Forge__V1__AddResultsResponse *reply, size_t first)
+struct settling {
+    const struct apply_object *object;
+    int rejection; /* exit code of a rejected result, CLI_OK = none */
+};
+
+static void settle(void *context, size_t place, const Forge__V1__AddResultsVerdict *result)
 {
-    int code = CLI_OK;
+    struct settling *settling = context;
     char part[32];
-    for (size_t i = 0; i < reply->n_verdicts; i++) {
-        snprintf(part, sizeof part, "results[%zu]: ", first + i);
-        int rejection = apply_check_verdict(&object->manifest->position, part, reply->verdicts[i]->verdict);
-        code = rejection != CLI_OK ? rejection : code;
-    }
-    return code;
+    snprintf(part, sizeof part, "results[%zu]: ", place);
+    int code = apply_check_verdict(&settling->object->manifest->position, part, result->verdict);
+    settling->rejection = code != CLI_OK ? code : settling->rejection;
 }
 
 static int add_results(struct apply *apply, const struct apply_object *object)
 {
-    Forge__V1__AddResultsRequest request = FORGE__V1__ADD_RESULTS_REQUEST__INIT;
-    ProtobufCMessage *batch[BATCH], *reply;
+    struct settling settling = {.object = object};
+    struct result_batch batch;
     int code = CLI_OK;
-    field_set_text(&request.base, "evaluation_id", object->id);
-    for (size_t first = 0; code == CLI_OK && first < object->manifest->part_count; first += request.n_results) {
-        gather(object, first, NULL, batch, &request.n_results);
-        request.results = (Forge__V1__EvaluationResult **)batch;
-        code = apply_call(apply, FORGE_METHOD_EVALUATION_ADD_RESULTS, &request.base, &reply);
-        if (code == CLI_OK)
-            code = check_verdicts(object, (const Forge__V1__AddResultsResponse *)reply, first);
+    for (size_t first = 0; code == CLI_OK && first < object->manifest->part_count;) {
+        size_t count = gather(object, first, NULL, batch.results, &batch.count);
+        for (size_t i = 0; i < count; i++)
+            batch.places[i] = first + i;
+        first += count;
+        code = result_batch_send(apply->cli, object->id, &batch, settle, &settling);
     }
-    return code;
+    return code == CLI_OK ? settling.rejection : code;
 }
 
 int apply_run_evaluation(struct apply *apply, struct apply_object *object)

@@ -2,6 +2,7 @@
 #include "json_lines.h"
 #include "output.h"
 #include "resolve.h"
+#include "result_batch.h"
 #include "view.h"
 
 #include <jansson.h>
@@ -9,12 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+_Static_assert((int)JSON_LINES_BATCH <= (int)RESULT_BATCH, "a batch of lines is one of results");
+
 /* ---- add ---- */
 
 struct adding {
     struct cli *cli;
     const char *path;
-    Forge__V1__AddResultsRequest request;
     size_t accepted, duplicates, rejected, passed, failed;
     int rejection;       /* exit code of the first rejected line, CLI_OK = none */
     bool shows_progress; /* there is a terminal to show it on */
@@ -47,8 +49,9 @@ static int refuse_line(void *context, size_t line, const char *why)
     return CLI_OK;
 }
 
-static void take_verdict(struct adding *adding, const Forge__V1__AddResultsVerdict *result, size_t line)
+static void take_verdict(void *context, size_t line, const Forge__V1__AddResultsVerdict *result)
 {
+    struct adding *adding = context;
     const Forge__V1__ItemVerdict *verdict = result->verdict;
     Forge__V1__ItemOutcome outcome = verdict ? verdict->outcome : FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_UNSPECIFIED;
     if (outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED) {
@@ -68,22 +71,13 @@ static void take_verdict(struct adding *adding, const Forge__V1__AddResultsVerdi
 static int send_batch(void *context, const struct json_lines_batch *batch)
 {
     struct adding *adding = context;
-    Forge__V1__EvaluationResult *results[JSON_LINES_BATCH];
-    ProtobufCMessage *message;
-    for (size_t i = 0; i < batch->count; i++)
-        results[i] = (Forge__V1__EvaluationResult *)batch->messages[i];
-    adding->request.results = results;
-    adding->request.n_results = batch->count;
-    int code = cli_call(adding->cli, &forge_methods[FORGE_METHOD_EVALUATION_ADD_RESULTS], &adding->request.base, &message);
-    adding->request.results = NULL;
-    if (code != CLI_OK)
-        return code;
-    const Forge__V1__AddResultsResponse *reply = (const Forge__V1__AddResultsResponse *)message;
-    for (size_t i = 0; i < reply->n_verdicts && i < batch->count; i++)
-        take_verdict(adding, reply->verdicts[i], batch->lines[i]);
-    cli_free(message);
-    show_progress(adding);
-    return CLI_OK;
+    struct result_batch results = {.count = batch->count};
+    memcpy(results.results, batch->messages, batch->count * sizeof results.results[0]);
+    memcpy(results.places, batch->lines, batch->count * sizeof results.places[0]);
+    int code = result_batch_send(adding->cli, adding->cli->positionals[0], &results, take_verdict, adding);
+    if (code == CLI_OK)
+        show_progress(adding);
+    return code;
 }
 
 static int print_counts_data(const struct adding *adding)
@@ -107,7 +101,7 @@ static int print_counts(const struct adding *adding)
     if (adding->cli->format == CLI_FORMAT_JSON || adding->cli->format == CLI_FORMAT_YAML)
         return print_counts_data(adding);
     if (adding->cli->format == CLI_FORMAT_NAME)
-        printf("%s\n", adding->request.evaluation_id);
+        printf("%s\n", adding->cli->positionals[0]);
     else
         printf("Accepted    %zu\nDuplicates  %zu\nRejected    %zu\nPassed      %zu\nFailed      %zu\n", adding->accepted,
                adding->duplicates, adding->rejected, adding->passed, adding->failed);
@@ -117,14 +111,13 @@ static int print_counts(const struct adding *adding)
 int command_eval_add(struct cli *cli)
 {
     static const char *const texts[] = {"output", NULL};
-    struct adding adding = {.cli = cli, .path = cli_option(cli, "file"), .request = FORGE__V1__ADD_RESULTS_REQUEST__INIT};
+    struct adding adding = {.cli = cli, .path = cli_option(cli, "file")};
     const struct json_lines lines = {
         .type = &forge__v1__evaluation_result__descriptor, .texts = texts, .send = send_batch, .refuse = refuse_line, .context = &adding};
     if (!adding.path)
         return cli_fail(CLI_USAGE, "which results? --file PATH (- for standard input)");
     if (cli_option(cli, "request-id"))
         return cli_fail(CLI_USAGE, "eval add may make many calls: --request-id is of no use; add again instead");
-    adding.request.evaluation_id = forge_arena_strdup(&cli->arena, cli->positionals[0]);
     adding.shows_progress = isatty(STDERR_FILENO);
     int code = json_lines_read(cli, adding.path, &lines);
     clear_progress(&adding);

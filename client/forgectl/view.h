@@ -7,7 +7,8 @@
 
 /* The unified differences of two versions: what was added green, what was removed red. */
 void view_diff(FILE *out, const struct terminal *terminal, const Forge__V1__DiffPromptVersionsResponse *diff);
-/* Bars: the share of successes of each version and of all, then how often each rating was given. Nothing without executions. */
+/* Bars: the share of successes of each version and of all, then how often each rating was given. Nothing without executions, but for
+ * how many archived ones a range leaves out. */
 void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats);
 
 /* Level of significance where none is given. */

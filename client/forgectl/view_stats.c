@@ -32,10 +32,17 @@ static void print_ratings(FILE *out, const struct terminal *terminal, const Forg
     }
 }
 
-void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats)
+static void print_left_out(FILE *out, const Forge__V1__PromptVersionStats *total)
+{
+    if (total->archived_left_out_count)
+        fprintf(out, "\nNot counted: %lld archived executions, of which only a part can be in this range.\n",
+                (long long)total->archived_left_out_count);
+}
+
+static void print_bars(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats)
 {
     const Forge__V1__PromptVersionStats *total = stats->total;
-    if (!total || !total->execution_count)
+    if (!total->execution_count)
         return;
     fprintf(out, "\nSuccesses by version\n");
     for (size_t i = 0; i < stats->n_versions; i++)
@@ -46,4 +53,12 @@ void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__Pro
         return;
     fprintf(out, "\nRatings of all versions\n");
     print_ratings(out, terminal, total);
+}
+
+void view_stats(FILE *out, const struct terminal *terminal, const Forge__V1__PromptStats *stats)
+{
+    if (!stats->total)
+        return;
+    print_bars(out, terminal, stats);
+    print_left_out(out, stats->total);
 }

@@ -218,6 +218,17 @@ static void test_stats(void **state)
     end_text(out, "\nSuccesses by version\n1      " GREEN "██████████" OFF "                                 25%  1 of 4\n");
 }
 
+static void test_stats_tell_what_is_archived(void **state)
+{
+    Forge__V1__PromptVersionStats total = FORGE__V1__PROMPT_VERSION_STATS__INIT;
+    Forge__V1__PromptStats stats = FORGE__V1__PROMPT_STATS__INIT;
+    stats.total = &total;
+    total.archived_left_out_count = 12;
+    FILE *out = begin_text();
+    view_stats(out, &plain, &stats);
+    end_text(out, "\nNot counted: 12 archived executions, of which only a part can be in this range.\n");
+}
+
 /* ---- comparison ---- */
 
 static const Forge__V1__PValueMethod EXACT = FORGE__V1__PVALUE_METHOD__P_VALUE_METHOD_EXACT,
@@ -356,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_tables_with_styles),
         cmocka_unit_test(test_diff),
         cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_stats_tell_what_is_archived),
         cmocka_unit_test(test_comparison_of_nothing),
         cmocka_unit_test(test_comparison),
         cmocka_unit_test(test_verdicts_at_a_level),

@@ -78,12 +78,13 @@ bool forge__prompt_key(const uint8_t credential[FORGE_KEY_SIZE], const Forge__V1
 {
     char text[FORGE_KEY_SIZE + KEY_TEXT_MAX];
     bool has_label = request->selector_case == FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL;
-    int version = request->selector_case == FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION ? (int)request->version : 0;
+    bool has_version = request->selector_case == FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION;
     memcpy(text, credential, FORGE_KEY_SIZE);
     /* Lengths first: no two requests make the same text. */
-    int length = snprintf(text + FORGE_KEY_SIZE, KEY_TEXT_MAX, "%zu %zu %zu %d %d %s%s%s%s", strlen(request->id),
-                          strlen(request->project_id), strlen(request->name), has_label, version, request->id, request->project_id,
-                          request->name, has_label ? request->label : "");
+    int length =
+        snprintf(text + FORGE_KEY_SIZE, KEY_TEXT_MAX, "%zu %zu %zu %d %d %d %s%s%s%s", strlen(request->id), strlen(request->project_id),
+                 strlen(request->name), has_label, has_version, has_version ? (int)request->version : 0, request->id, request->project_id,
+                 request->name, has_label ? request->label : "");
     if (length < 0 || length >= KEY_TEXT_MAX)
         return false;
     forge_sha256(text, FORGE_KEY_SIZE + (size_t)length, out);

@@ -322,6 +322,19 @@ static void test_many_who_ask_at_once_make_one_call(void **state)
     rpc_peer_stop(server.peer);
 }
 
+/* Whatever the server says of such a version, it is not what it says of the current one. */
+static void test_version_0_is_not_the_current_one(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    expect(&client, version(0), "text 0", false);
+    assert_int_equal(calls_of(&server), 2);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
 /* ---- age ---- */
 
 static void test_an_old_answer_is_told_while_it_is_asked_for_again(void **state)
@@ -789,6 +802,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_hit_makes_no_call_and_no_copy),
         cmocka_unit_test(test_many_who_ask_at_once_make_one_call),
+        cmocka_unit_test(test_version_0_is_not_the_current_one),
         cmocka_unit_test(test_an_old_answer_is_told_while_it_is_asked_for_again),
         cmocka_unit_test(test_a_version_stays_and_is_checked),
         cmocka_unit_test(test_the_last_good_answer_while_the_server_is_away),

@@ -81,12 +81,20 @@ void forge__prompt_cache_touch(struct forge_prompt_cache *cache)
     pthread_cond_broadcast(&cache->changed);
 }
 
+/* An entry without an answer is of the project that it asks for; by id alone it may be of any. */
+static bool may_be_of(const struct forge__prompt_entry *entry, const char *project_id)
+{
+    const char *own = entry->value ? entry->value->message->project_id : entry->asked->request->project_id;
+    return *own == '\0' || strcmp(own, project_id) == 0;
+}
+
+/* project_id NULL: everything. */
 static void drop_where(struct forge_prompt_cache *cache, const char *project_id)
 {
     struct forge__prompt_entry *newer;
     for (struct forge__prompt_entry *entry = cache->table.oldest; entry; entry = newer) {
         newer = entry->newer;
-        if (!project_id || (entry->value && strcmp(entry->value->message->project_id, project_id) == 0))
+        if (!project_id || may_be_of(entry, project_id))
             forge__prompt_table_drop(&cache->table, entry);
     }
     forge__prompt_cache_touch(cache);
@@ -400,8 +408,8 @@ static void keep(struct flight *flight, struct forge__prompt_value *value)
     if (flight->credential_epoch != forge__channel_credential_epoch(cache->channel) || cache->is_closed)
         return;
     entry->pause_until_ms = 0;
-    if (flight->known && !entry->value)
-        return; /* it was dropped meanwhile: the next one is to ask */
+    if (entry->is_overtaken && !entry->value)
+        return; /* dropped meanwhile, or it was nothing yet when all was dropped: the next one is to ask */
     if (value != entry->value)
         forge__prompt_table_set(&cache->table, entry, forge__prompt_value_ref(value));
     entry->confirmed_ms = flight->began_ms;

@@ -135,6 +135,17 @@ static void hold(struct server *server)
     pthread_mutex_unlock(&server->mutex);
 }
 
+/* Answers the call that came first. */
+static void let_first_go(struct server *server, Forge__V1__Code code)
+{
+    pthread_mutex_lock(&server->mutex);
+    server->code = code;
+    answer(server, server->held[0]);
+    server->code = FORGE__V1__CODE__CODE_OK;
+    memmove(server->held, server->held + 1, --server->held_count * sizeof server->held[0]);
+    pthread_mutex_unlock(&server->mutex);
+}
+
 static void let_go(struct server *server)
 {
     pthread_mutex_lock(&server->mutex);
@@ -606,6 +617,36 @@ static void test_asynchronous_gets(void **state)
     rpc_peer_stop(server.peer);
 }
 
+/* The server gave the second answer before it refused the first one, perhaps. */
+static void expect_not_kept_behind(Forge__V1__Code refusal, forge_code expected)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest requests[] = {current(), version(2)};
+    struct asynchronous gets[] = {{.done = COUNTER_INIT}, {.done = COUNTER_INIT}};
+    hold(&server);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(forge_prompt_cache_get_async(client.cache, &requests[i], take_prompt, &gets[i], NULL), FORGE_OK);
+        counter_wait(&server.arrived, i + 1);
+    }
+    let_first_go(&server, refusal);
+    counter_wait(&gets[0].done, 1);
+    assert_int_equal(gets[0].code, expected);
+    let_go(&server);
+    counter_wait(&gets[1].done, 1);
+    assert_int_equal(gets[1].code, FORGE_OK); /* it asked before */
+    assert_int_equal(stats_of(&client).entries, 0);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
+static void test_an_answer_behind_a_refusal_is_not_kept(void **state)
+{
+    expect_not_kept_behind(FORGE__V1__CODE__CODE_UNAUTHENTICATED, FORGE_UNAUTHENTICATED);
+    expect_not_kept_behind(FORGE__V1__CODE__CODE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED);
+}
+
 static void test_closing_ends_those_who_wait(void **state)
 {
     struct server server = SERVER_INIT;
@@ -814,6 +855,7 @@ int main(void)
         cmocka_unit_test(test_of_a_split_the_weights_are_kept),
         cmocka_unit_test(test_what_was_not_used_for_longest_goes_first),
         cmocka_unit_test(test_asynchronous_gets),
+        cmocka_unit_test(test_an_answer_behind_a_refusal_is_not_kept),
         cmocka_unit_test(test_closing_ends_those_who_wait),
         cmocka_unit_test(test_wrong_arguments_and_children),
         cmocka_unit_test(test_a_start_while_the_server_is_away),

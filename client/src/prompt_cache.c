@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 enum {
@@ -81,11 +82,11 @@ void forge__prompt_cache_touch(struct forge_prompt_cache *cache)
     pthread_cond_broadcast(&cache->changed);
 }
 
-/* An entry without an answer is of the project that it asks for; by id alone it may be of any. */
+/* An entry without an answer is of the project that it asks for; by id alone it may be of any. Callers may write ids in capitals. */
 static bool may_be_of(const struct forge__prompt_entry *entry, const char *project_id)
 {
     const char *own = entry->value ? entry->value->message->project_id : entry->asked->request->project_id;
-    return *own == '\0' || strcmp(own, project_id) == 0;
+    return *own == '\0' || strcasecmp(own, project_id) == 0;
 }
 
 /* project_id NULL: everything. */

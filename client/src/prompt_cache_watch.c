@@ -5,11 +5,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+/* The caller of forge_prompt_cache_watch may write the project's id in capitals. */
 static bool is_of(const struct forge__prompt_entry *entry, const char *project_id, const char *prompt_id)
 {
     const Forge__V1__Prompt *prompt = entry->value->message;
-    return prompt_id ? strcmp(prompt->id, prompt_id) == 0 : strcmp(prompt->project_id, project_id) == 0;
+    return prompt_id ? strcmp(prompt->id, prompt_id) == 0 : strcasecmp(prompt->project_id, project_id) == 0;
 }
 
 /* prompt_id NULL: all of the project may have changed. A call in flight may have been answered before the change, whatever it asks for. */
@@ -78,7 +80,7 @@ static void on_event(void *user, const struct forge_prompt_event *event)
 static bool is_watched(struct forge_prompt_cache *cache, const char *project_id)
 {
     for (const struct forge__prompt_watched *watched = cache->watched; watched; watched = watched->next)
-        if (strcmp(watched->project_id, project_id) == 0)
+        if (strcasecmp(watched->project_id, project_id) == 0)
             return true;
     return false;
 }

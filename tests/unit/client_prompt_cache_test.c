@@ -14,6 +14,7 @@
 enum { THREADS = 16, TTL_MS = 60000, STALE_MS = 300000, AWAY_MS = 3600000, CHECK_MS = 600000, BACKOFF_MS = 40000 };
 #define TEXT(text) ((char *)(uintptr_t)(text))
 #define PROJECT "0190a8f0-0000-7000-8000-000000000001"
+#define PROJECT_IN_CAPITALS "0190A8F0-0000-7000-8000-000000000001"
 #define PROMPT "018f3b1c-7a2e-7c4d-9b1a-2f6e5d4c3b2a"
 
 /* ---- time ---- */
@@ -502,6 +503,22 @@ static void test_a_refused_credential_ends_all(void **state)
     expect_dropped(FORGE__V1__CODE__CODE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED, true);
 }
 
+/* A server takes ids in capitals too, and tells them in small letters. */
+static void test_a_refused_project_in_capitals_is_the_same(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest request = current();
+    request.project_id = TEXT(PROJECT_IN_CAPITALS);
+    expect(&client, version(2), "text 2", false);
+    set_code(&server, FORGE__V1__CODE__CODE_PERMISSION_DENIED);
+    expect_error(&client, request, FORGE_PERMISSION_DENIED);
+    assert_int_equal(stats_of(&client).entries, 0);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
 static void test_another_credential_begins_with_nothing(void **state)
 {
     struct server server = SERVER_INIT;
@@ -851,6 +868,7 @@ int main(void)
         cmocka_unit_test(test_a_deadline_ends_with_the_last_good_answer),
         cmocka_unit_test(test_a_deleted_prompt_is_told_no_more),
         cmocka_unit_test(test_a_refused_credential_ends_all),
+        cmocka_unit_test(test_a_refused_project_in_capitals_is_the_same),
         cmocka_unit_test(test_another_credential_begins_with_nothing),
         cmocka_unit_test(test_of_a_split_the_weights_are_kept),
         cmocka_unit_test(test_what_was_not_used_for_longest_goes_first),

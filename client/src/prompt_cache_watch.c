@@ -101,6 +101,11 @@ forge_code forge_prompt_cache_watch(struct forge_prompt_cache *cache, const char
         return forge_error_set(error, FORGE_INVALID_ARGUMENT, "cache or project_id is NULL");
     if (cache->channel->fork_generation != forge__fork_generation())
         return forge_error_set(error, FORGE_FAILED_PRECONDITION, "the cache was opened before fork(): a child must open its own");
+    pthread_mutex_lock(&cache->mutex);
+    bool was_watched = is_watched(cache, project_id);
+    pthread_mutex_unlock(&cache->mutex);
+    if (was_watched)
+        return FORGE_OK; /* without a thread, a call and a listing that would make all of the project invalid */
     struct forge__prompt_watched *watched = calloc(1, sizeof *watched);
     if (!watched)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the watch");
@@ -109,7 +114,7 @@ forge_code forge_prompt_cache_watch(struct forge_prompt_cache *cache, const char
     forge_code code = watched->project_id ? forge_prompt_watch_open(cache->channel, project_id, on_event, watched, &watched->watch, error)
                                           : forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the watch");
     pthread_mutex_lock(&cache->mutex);
-    bool is_kept = code == FORGE_OK && !is_watched(cache, project_id);
+    bool is_kept = code == FORGE_OK && !is_watched(cache, project_id); /* by another thread meanwhile */
     if (is_kept) {
         watched->next = cache->watched;
         cache->watched = watched;

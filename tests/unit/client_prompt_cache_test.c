@@ -39,7 +39,7 @@ struct server {
     int32_t weights[2];    /* of versions 7 and 8, which labels point at; 0 = of the current one alone */
     size_t content_bytes;  /* 0 = a short text */
     Forge__V1__Code code;  /* of every call, unless OK */
-    unsigned calls, calls_known;
+    unsigned calls, calls_known, listings;
     bool holds; /* keeps calls until let go */
     struct rpc_peer_call *held[THREADS];
     unsigned held_count;
@@ -110,10 +110,38 @@ static void answer(struct server *server, struct rpc_peer_call *call)
     forge__v1__get_prompt_request__free_unpacked(request, NULL);
 }
 
+/* The first call of a watch is told of the prompt, the next ones wait for ever. */
+static void answer_watch(struct server *server, struct rpc_peer_call *call)
+{
+    Forge__V1__ReplyHeader header = FORGE__V1__REPLY_HEADER__INIT;
+    Forge__V1__PromptChange change = FORGE__V1__PROMPT_CHANGE__INIT, *changes[] = {&change};
+    Forge__V1__WatchPromptsResponse response = FORGE__V1__WATCH_PROMPTS_RESPONSE__INIT;
+    Forge__V1__WatchPromptsRequest *request = forge__v1__watch_prompts_request__unpack(NULL, call->payload_len, call->payload);
+    assert_non_null(request);
+    bool is_first = *request->resume_token == '\0';
+    forge__v1__watch_prompts_request__free_unpacked(request, NULL);
+    change.prompt_id = TEXT(PROMPT);
+    change.kind = FORGE__V1__PROMPT_CHANGE_KIND__PROMPT_CHANGE_KIND_CHANGED;
+    response.listing = true;
+    response.n_changes = 1;
+    response.changes = changes;
+    response.resume_token = TEXT("listed");
+    server->listings += is_first;
+    if (is_first)
+        rpc_peer_reply(call, &header, &response.base);
+    else
+        rpc_peer_drop(call, false);
+}
+
 static void serve(struct rpc_peer_call *call, void *user)
 {
     struct server *server = user;
     pthread_mutex_lock(&server->mutex);
+    if (strcmp(call->header->method, "forge.v1.PromptService/WatchPrompts") == 0) {
+        answer_watch(server, call);
+        pthread_mutex_unlock(&server->mutex);
+        return;
+    }
     server->calls++;
     if (server->holds)
         server->held[server->held_count++] = call;
@@ -534,6 +562,33 @@ static void test_another_credential_begins_with_nothing(void **state)
     rpc_peer_stop(server.peer);
 }
 
+/* ---- watches ---- */
+
+static void watch(struct client *client, const char *project_id)
+{
+    struct forge_error error;
+    if (forge_prompt_cache_watch(client->cache, project_id, &error) != FORGE_OK)
+        fail_msg("%s", error.message);
+}
+
+static void test_a_project_is_watched_once(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, current(), "text 1", false);
+    watch(&client, PROJECT);
+    wait_for_stat(&client, invalidated, 1);
+    watch(&client, PROJECT);
+    watch(&client, PROJECT_IN_CAPITALS);
+    expect(&client, current(), "text 1", false); /* on the same connection: what was called before has come */
+    pthread_mutex_lock(&server.mutex);
+    assert_int_equal(server.listings, 1);
+    pthread_mutex_unlock(&server.mutex);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
 /* ---- splits ---- */
 
 static void test_of_a_split_the_weights_are_kept(void **state)
@@ -870,6 +925,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_credential_ends_all),
         cmocka_unit_test(test_a_refused_project_in_capitals_is_the_same),
         cmocka_unit_test(test_another_credential_begins_with_nothing),
+        cmocka_unit_test(test_a_project_is_watched_once),
         cmocka_unit_test(test_of_a_split_the_weights_are_kept),
         cmocka_unit_test(test_what_was_not_used_for_longest_goes_first),
         cmocka_unit_test(test_asynchronous_gets),

@@ -132,8 +132,8 @@ static bool is_fresh(const struct forge_prompt_cache *cache, const struct forge_
 /* Good enough to be told at once. */
 static bool is_servable(const struct forge_prompt_cache *cache, const struct forge__prompt_entry *entry)
 {
-    return entry->value && !entry->is_invalid &&
-           (entry->is_fixed || age_ms(cache, entry) < (int64_t)cache->options.ttl_ms + cache->options.stale_ms);
+    return entry->value &&
+           (entry->is_fixed || (!entry->is_invalid && age_ms(cache, entry) < (int64_t)cache->options.ttl_ms + cache->options.stale_ms));
 }
 
 /* Good enough where nobody can be asked. */

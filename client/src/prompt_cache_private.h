@@ -47,7 +47,7 @@ struct forge__prompt_entry {
     struct forge__prompt_value *value;    /* NULL before the first answer */
     size_t bytes;                         /* of request and value, as far as they count */
     int64_t confirmed_ms;                 /* the cache's clock, when the call began that confirmed the value */
-    bool is_invalid;                      /* something was told since */
+    bool is_invalid;                      /* something was told since; a version is only to be checked then */
     bool is_asked;                        /* a call is in flight: the entry stays where it is */
     bool is_overtaken;                    /* something was told since that call began */
     uint64_t pause_until_ms;              /* after a failure: not asked again before, if there is a value */

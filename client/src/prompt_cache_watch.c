@@ -1,5 +1,5 @@
 /* Watches of the prompt cache: what they tell makes answers invalid. A version by number is not touched by a change, only by the end of its
- * prompt. */
+ * prompt, and by a listing, which stands for whatever nobody told. */
 #include "channel_private.h"
 #include "prompt_cache_private.h"
 
@@ -19,7 +19,7 @@ static void invalidate(struct forge_prompt_cache *cache, const char *project_id,
 {
     pthread_mutex_lock(&cache->mutex);
     for (struct forge__prompt_entry *entry = cache->table.oldest; entry; entry = entry->newer) {
-        if (entry->is_fixed)
+        if (entry->is_fixed && prompt_id)
             continue;
         entry->is_overtaken = entry->is_asked;
         if (!entry->value || entry->is_invalid || !is_of(entry, project_id, prompt_id))

@@ -589,6 +589,22 @@ static void test_a_project_is_watched_once(void **state)
     rpc_peer_stop(server.peer);
 }
 
+/* The prompt may have been deleted while nobody told of it. */
+static void test_a_listing_has_versions_checked(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    expect(&client, version(4), "text 4", false);
+    watch(&client, PROJECT);
+    wait_for_stat(&client, invalidated, 1);
+    expect(&client, version(4), "text 4", true); /* nobody waits for it */
+    wait_for_stat(&client, not_modified, 1);
+    expect(&client, version(4), "text 4", false);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
 /* ---- splits ---- */
 
 static void test_of_a_split_the_weights_are_kept(void **state)
@@ -926,6 +942,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_project_in_capitals_is_the_same),
         cmocka_unit_test(test_another_credential_begins_with_nothing),
         cmocka_unit_test(test_a_project_is_watched_once),
+        cmocka_unit_test(test_a_listing_has_versions_checked),
         cmocka_unit_test(test_of_a_split_the_weights_are_kept),
         cmocka_unit_test(test_what_was_not_used_for_longest_goes_first),
         cmocka_unit_test(test_asynchronous_gets),

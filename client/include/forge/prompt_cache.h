@@ -1,8 +1,9 @@
 /* A cache of prompts in the process: what GetPrompt answers, without a call where nothing can have changed. From any number of threads.
  *
  * What is kept for how long:
- *   - a version that is asked for by number never changes: it stays until the space is needed. Name, description and tags beside it are
- * those of the last answer. Every check_ms it is asked in the background whether the prompt is there and the credential good;
+ *   - a version that is asked for by number never changes: it stays until the space is needed. What is told beside it (name, description,
+ *     tags, which version is current) is that of the last answer. Every check_ms, and when a watch begins with a listing, it is asked in
+ *     the background whether the prompt is there and the credential good;
  *   - the current version and labels are answered for ttl_ms; for stale_ms more they are answered at once and asked for again in the
  *     background; after that the caller waits. A watch (forge_prompt_cache_watch) tells of changes within a second instead;
  *   - of a label the weights are kept and never a choice: each subject gets the version that the server would give it;
@@ -59,7 +60,7 @@ FORGE_API void forge_prompt_cache_close(struct forge_prompt_cache *cache);
 /* An answer. It never changes, and lives until it is released. */
 struct forge_cached_prompt {
     const Forge__V1__Prompt *prompt; /* as GetPrompt tells it; shared: not to be changed or freed */
-    bool is_stale;                   /* older than ttl_ms (check_ms) or known to have changed, and not confirmed since */
+    bool is_stale;                   /* older than ttl_ms (check_ms) or told of by a watch, and not confirmed since */
     uint64_t age_ms;                 /* since the server last confirmed it */
     void *reference;                 /* of the library */
 };

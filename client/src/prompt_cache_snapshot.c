@@ -102,10 +102,9 @@ static void write_snapshot(struct forge_prompt_cache *cache)
     forge__snapshot_free(&bytes);
     forge_cleanse(key, sizeof key);
     pthread_mutex_lock(&cache->mutex);
-    if (ok)
-        cache->stats.snapshots_written++;
-    else
-        cache->stats.snapshots_failed++;
+    cache->stats.snapshots_written += ok;
+    cache->stats.snapshots_failed += !ok;
+    cache->is_dirty |= !ok; /* the file may hold what is not to be told any more */
 }
 
 /* Until the interval is over or the cache is closed. */

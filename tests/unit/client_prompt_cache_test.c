@@ -913,17 +913,26 @@ static void test_a_snapshot_forgets_a_refused_credential(void **state)
     rpc_peer_stop(server.peer);
 }
 
-static void test_a_snapshot_that_cannot_be_written_harms_nobody(void **state)
+static void test_a_snapshot_that_cannot_be_written_is_written_later(void **state)
 {
+    char later[80], missing[96];
     struct server server = SERVER_INIT;
     server_start(&server, 0);
-    struct client client = client_open_with(rpc_peer_address(server.peer), "pfk_one",
-                                            (struct forge_prompt_cache_options){.snapshot_file = "/nowhere/prompts"});
+    snprintf(later, sizeof later, "%s/later", folder);
+    snprintf(missing, sizeof missing, "%s/prompts", later);
+    const struct forge_prompt_cache_options options = {.snapshot_file = missing};
+    struct client client = client_open_with(rpc_peer_address(server.peer), "pfk_one", options);
     expect(&client, current(), "text 1", false);
     wait_for_stat(&client, snapshots_failed, 1);
-    expect(&client, current(), "text 1", false);
+    expect(&client, current(), "text 1", false); /* harms nobody */
+    assert_int_equal(mkdir(later, 0700), 0);
+    client_close(&client); /* nothing is new since */
+    client = client_open_with(rpc_peer_address(server.peer), "pfk_one", options);
+    assert_int_equal(stats_of(&client).snapshot_entries, 1);
     client_close(&client);
     rpc_peer_stop(server.peer);
+    assert_int_equal(unlink(missing), 0);
+    assert_int_equal(rmdir(later), 0);
 }
 
 int main(void)
@@ -952,7 +961,7 @@ int main(void)
         cmocka_unit_test(test_a_start_while_the_server_is_away),
         cmocka_unit_test(test_a_damaged_or_foreign_snapshot_is_ignored),
         cmocka_unit_test(test_a_snapshot_forgets_a_refused_credential),
-        cmocka_unit_test(test_a_snapshot_that_cannot_be_written_harms_nobody),
+        cmocka_unit_test(test_a_snapshot_that_cannot_be_written_is_written_later),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -19,12 +19,13 @@ static void snapshot_key(const uint8_t credential[FORGE_KEY_SIZE], uint8_t out[F
 /* ---- reading ---- */
 
 /* Confirmed at that wall time; a clock that was put back makes an answer old, never fresh. */
-static int64_t confirmed_ms(const struct forge_prompt_cache *cache, int64_t confirmed_us)
+static int64_t confirmed_ms(const struct forge_prompt_cache *cache, bool is_fixed, int64_t confirmed_us)
 {
+    const struct forge_prompt_cache_options *options = &cache->options;
     int64_t now_ms = (int64_t)cache->now_ms(), now_us = forge_clock_wall_us();
     if (confirmed_us <= now_us && confirmed_us >= 0)
         return now_ms - (now_us - confirmed_us) / US_PER_MS;
-    return now_ms - (int64_t)cache->options.ttl_ms - (int64_t)cache->options.stale_ms;
+    return now_ms - (is_fixed ? (int64_t)options->check_ms : (int64_t)options->ttl_ms + options->stale_ms);
 }
 
 static void take_record(void *user, Forge__V1__GetPromptRequest *request, Forge__V1__Prompt *prompt, int64_t confirmed_us)
@@ -37,7 +38,7 @@ static void take_record(void *user, Forge__V1__GetPromptRequest *request, Forge_
         entry = forge__prompt_table_add(&cache->table, key, request);
     if (entry) {
         forge__prompt_table_set(&cache->table, entry, value);
-        entry->confirmed_ms = confirmed_ms(cache, confirmed_us);
+        entry->confirmed_ms = confirmed_ms(cache, entry->is_fixed, confirmed_us);
         forge__prompt_table_use(&cache->table, entry);
     } else {
         forge__prompt_value_unref(value);

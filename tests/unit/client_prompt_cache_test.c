@@ -851,6 +851,28 @@ static void test_a_start_while_the_server_is_away(void **state)
     client_close(&client);
 }
 
+/* The snapshot says that it was confirmed in an hour: the clock of the machine was put back since. */
+static void test_what_was_confirmed_in_the_future_is_old(void **state)
+{
+    struct server server = SERVER_INIT;
+    unlink(file);
+    server_start(&server, 0);
+    struct client client =
+        client_open_with(rpc_peer_address(server.peer), "pfk_one", (struct forge_prompt_cache_options){.snapshot_file = file});
+    expect(&client, current(), "text 1", false);
+    wait_for_stat(&client, snapshots_written, 1); /* the next one is at the end */
+    expect(&client, version(5), "text 5", false);
+    pass((uint64_t)-3600000);
+    client_close(&client);
+    client = client_of_file(rpc_peer_address(server.peer), "pfk_one");
+    assert_int_equal(stats_of(&client).snapshot_entries, 2);
+    set_version(&server, 2);
+    expect(&client, current(), "text 2", false); /* asked for */
+    expect(&client, version(5), "text 5", true);
+    client_close(&client);
+    rpc_peer_stop(server.peer);
+}
+
 static void expect_refused(const char *address, const char *token)
 {
     struct client client = client_of_file(address, token);
@@ -959,6 +981,7 @@ int main(void)
         cmocka_unit_test(test_closing_ends_those_who_wait),
         cmocka_unit_test(test_wrong_arguments_and_children),
         cmocka_unit_test(test_a_start_while_the_server_is_away),
+        cmocka_unit_test(test_what_was_confirmed_in_the_future_is_old),
         cmocka_unit_test(test_a_damaged_or_foreign_snapshot_is_ignored),
         cmocka_unit_test(test_a_snapshot_forgets_a_refused_credential),
         cmocka_unit_test(test_a_snapshot_that_cannot_be_written_is_written_later),

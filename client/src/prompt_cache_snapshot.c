@@ -49,9 +49,9 @@ static void take_record(void *user, Forge__V1__GetPromptRequest *request, Forge_
 void forge__prompt_cache_load(struct forge_prompt_cache *cache)
 {
     uint8_t key[FORGE_KEY_SIZE];
+    size_t bytes_max = cache->options.bytes_max, size_max = bytes_max > SIZE_MAX / 4 ? SIZE_MAX : 2 * bytes_max + (1 << 20);
     snapshot_key(cache->credential_key, key);
-    enum forge__snapshot_end end =
-        forge__snapshot_read(cache->snapshot_file, key, 2 * cache->options.bytes_max + (1 << 20), take_record, cache);
+    enum forge__snapshot_end end = forge__snapshot_read(cache->snapshot_file, key, size_max, take_record, cache);
     forge_cleanse(key, sizeof key);
     if (end == FORGE__SNAPSHOT_REFUSED) {
         while (cache->table.oldest)

@@ -59,6 +59,23 @@ static void test_a_start_while_the_server_is_away(void **state)
     client_close(&client);
 }
 
+static void test_a_cache_without_limit_reads_what_it_wrote(void **state)
+{
+    const struct forge_prompt_cache_options options = {.bytes_max = SIZE_MAX, .snapshot_file = file};
+    struct server server = SERVER_INIT;
+    unlink(file);
+    server.content_bytes = 2 << 20;
+    server_start(&server, 0);
+    for (unsigned entries = 0; entries < 2; entries++) {
+        struct client client = client_open_with(rpc_peer_address(server.peer), "pfk_one", options);
+        assert_int_equal(stats_of(&client).snapshot_entries, entries);
+        struct forge_cached_prompt prompt = get(&client, current());
+        forge_cached_prompt_release(&prompt);
+        client_close(&client);
+    }
+    rpc_peer_stop(server.peer);
+}
+
 /* The snapshot says that it was confirmed in an hour: the clock of the machine was put back since. */
 static void test_what_was_confirmed_in_the_future_is_old(void **state)
 {
@@ -169,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_start_while_the_server_is_away),
+        cmocka_unit_test(test_a_cache_without_limit_reads_what_it_wrote),
         cmocka_unit_test(test_what_was_confirmed_in_the_future_is_old),
         cmocka_unit_test(test_a_damaged_or_foreign_snapshot_is_ignored),
         cmocka_unit_test(test_a_snapshot_forgets_a_refused_credential),

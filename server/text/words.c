@@ -17,7 +17,7 @@ enum {
     FIRST_UNCOMPOSED = 0x300 /* below it every text is its own NFC */
 };
 
-/* A word while it is read: folded, at most TEXT_WORD_CHARACTERS_MAX code points of it. */
+/* A word while it is read: at most TEXT_WORD_CHARACTERS_MAX code points of it, as they stand there. */
 struct word {
     UChar units[UNITS_MAX];
     int32_t unit_count, character_count;
@@ -37,20 +37,41 @@ static int compare(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* Copies the word as UTF-8; composing makes it shorter or longer, so it is cut again. */
+static int32_t compose(const UChar *units, int32_t count, UChar out[COMPOSED_UNITS_MAX])
+{
+    UErrorCode status = U_ZERO_ERROR;
+    int32_t size = unorm2_normalize(unorm2_getNFCInstance(&status), units, count, out, COMPOSED_UNITS_MAX, &status);
+    return U_SUCCESS(status) ? size : 0;
+}
+
+static int32_t fold(const UChar *units, int32_t count, UChar out[UNITS_MAX])
+{
+    int32_t at = 0, size = 0;
+    for (int characters = 0; at < count && characters < TEXT_WORD_CHARACTERS_MAX; characters++) {
+        UChar32 point;
+        U16_NEXT(units, at, count, point);
+        point = u_foldCase(point, U_FOLD_CASE_DEFAULT);
+        U16_APPEND_UNSAFE(out, size, point);
+    }
+    return size;
+}
+
+/* Copies the word as UTF-8. It is composed before it is folded, or a letter would be folded without its mark and become another one (U+0130
+ * and U+1FB3 in two code points), and again behind that, as a small letter may be one code point where the capital is two (U+1E96).
+ * Composing makes it shorter or longer, so it is cut again. */
 static void word_spell(const struct word *word, char out[WORD_BYTES_MAX + 1])
 {
-    UChar composed[COMPOSED_UNITS_MAX];
-    const UChar *units = word->units;
-    int32_t count = word->unit_count;
-    UErrorCode status = U_ZERO_ERROR;
+    UChar composed[COMPOSED_UNITS_MAX], folded[UNITS_MAX];
+    int32_t count = word->may_compose ? compose(word->units, word->unit_count, composed) : word->unit_count;
+    count = fold(word->may_compose ? composed : word->units, count, folded);
+    const UChar *units = folded;
     if (word->may_compose) {
-        count = unorm2_normalize(unorm2_getNFCInstance(&status), units, count, composed, COMPOSED_UNITS_MAX, &status);
+        count = compose(folded, count, composed);
         units = composed;
     }
     size_t size = 0;
     int32_t at = 0;
-    for (int characters = 0; U_SUCCESS(status) && at < count && characters < TEXT_WORD_CHARACTERS_MAX; characters++) {
+    for (int characters = 0; at < count && characters < TEXT_WORD_CHARACTERS_MAX; characters++) {
         UChar32 point;
         U16_NEXT(units, at, count, point);
         U8_APPEND_UNSAFE((uint8_t *)out, size, (uint32_t)point);
@@ -80,7 +101,6 @@ static void word_add(struct word *word, UChar32 point)
 {
     if (word->character_count == TEXT_WORD_CHARACTERS_MAX)
         return;
-    point = u_foldCase(point, U_FOLD_CASE_DEFAULT);
     U16_APPEND_UNSAFE(word->units, word->unit_count, point);
     word->character_count++;
     word->may_compose |= point >= FIRST_UNCOMPOSED;

@@ -396,6 +396,32 @@ static void test_a_text_that_would_explode(void **state)
                   FORGE_RESOURCE_EXHAUSTED, "the rendered prompt is over 1048576 bytes");
 }
 
+/* As many different variables as can be: 256 in each of 257 versions, and a value for none. */
+static void test_variables_that_are_many(void **state)
+{
+    (void)state;
+    enum { PARTS = 4, LEAVES = 63, VARIABLES = 256 };
+    char id[37], name[64], content[8192];
+    for (int i = 0; i <= PARTS * LEAVES; i++) {
+        size_t length = 0;
+        for (int j = 0; j < VARIABLES; j++)
+            length += (size_t)snprintf(content + length, sizeof content - length, "{{v_%d_%d}}", i, j);
+        snprintf(name, sizeof name, "leaf %d", i);
+        make(name, content, id);
+    }
+    content[0] = '\0';
+    for (int i = 0; i < PARTS; i++) {
+        char part[8192] = "";
+        for (int j = 0; j < LEAVES; j++)
+            snprintf(part + strlen(part), sizeof part - strlen(part), "{{> leaf %d}}", i * LEAVES + j);
+        snprintf(name, sizeof name, "leaves %d", i);
+        make(name, part, id);
+        snprintf(content + strlen(content), sizeof content - strlen(content), "{{> %s}}", name);
+    }
+    make("tree", content, id);
+    service_fails(render(id), FORGE_INVALID_ARGUMENT, "variables.v_0_0: is missing (and 64511 more)");
+}
+
 static void test_bytes_that_are_referred_to(void **state)
 {
     (void)state;
@@ -570,6 +596,7 @@ int main(void)
         cmocka_unit_test(test_what_is_not_there),
         cmocka_unit_test(test_numbers_of_references),
         cmocka_unit_test(test_a_text_that_would_explode),
+        cmocka_unit_test(test_variables_that_are_many),
         cmocka_unit_test(test_bytes_that_are_referred_to),
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_what_is_referred_to_stays),

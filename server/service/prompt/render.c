@@ -6,6 +6,7 @@
 
 #include "rpc_table.h"
 
+#include <search.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,23 +43,31 @@ static void variable_violation(struct rpc_call *call, const char *name, const ch
     rpc_call_violation(call, field != NULL ? field : "variables", "%s", description);
 }
 
-/* Has a version that comes before this one in the graph a variable of this name without default? Then it is told as missing already. */
-static bool is_required_before(const struct prompt_graph *graph, const struct prompt_node *node, const char *name)
+static int compare_names(const void *a, const void *b)
 {
-    for (size_t i = 0; i < node->index; i++) {
-        const struct prompt_content_row *content = &graph->nodes[i]->content;
-        for (size_t j = 0; j < content->variable_count; j++)
-            if (content->variables[j]->default_value == NULL && strcmp(content->variables[j]->name, name) == 0)
-                return true;
-    }
-    return false;
+    return strcmp(a, b);
 }
 
-/* The variables of one version with the values given or its defaults. Missing ones are violations named "variables.<name>". */
-static struct forge_template_variable *values_match(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in,
-                                                    const struct prompt_graph *graph, const struct prompt_node *node)
+static void name_keep(void *name)
 {
-    const struct prompt_content_row *content = &node->content;
+    (void)name; /* the arena's */
+}
+
+/* Several versions may miss the same variable: it is told once. missing: the names told so far, a tree, as there may be 65,792 of them.
+ * False when there is no memory. */
+static bool missing_tell(struct rpc_call *call, void **missing, const char *name)
+{
+    const char *const *told = tsearch(name, missing, compare_names);
+    if (told != NULL && *told == name)
+        variable_violation(call, name, "is missing");
+    return told != NULL;
+}
+
+/* The variables of one version with the values given or its defaults. Missing ones are violations named "variables.<name>". NULL when there
+ * is no memory. */
+static struct forge_template_variable *values_match(struct rpc_call *call, const Forge__V1__RenderPromptRequest *in,
+                                                    const struct prompt_content_row *content, void **missing)
+{
     struct forge_template_variable *values = forge_arena_calloc(call->arena, content->variable_count, sizeof *values);
     for (size_t i = 0; values != NULL && i < content->variable_count; i++) {
         const Forge__V1__PromptVariable *variable = content->variables[i];
@@ -68,8 +77,8 @@ static struct forge_template_variable *values_match(struct rpc_call *call, const
             values[i].value = given->value;
         else if (variable->default_value != NULL)
             values[i].value = variable->default_value->value;
-        else if (!is_required_before(graph, node, variable->name))
-            variable_violation(call, variable->name, "is missing");
+        else if (!missing_tell(call, missing, variable->name))
+            return NULL;
     }
     return values;
 }
@@ -90,11 +99,15 @@ static const struct forge_template_variable **values_match_all(struct rpc_call *
                                                                const struct prompt_graph *graph)
 {
     const struct forge_template_variable **values = forge_arena_calloc(call->arena, graph->count, sizeof *values);
+    void *missing = NULL;
     for (size_t i = 0; values != NULL && i < graph->count; i++) {
-        values[i] = values_match(call, in, graph, graph->nodes[i]);
+        values[i] = values_match(call, in, &graph->nodes[i]->content, &missing);
         if (values[i] == NULL)
-            return NULL;
+            values = NULL;
     }
+    tdestroy(missing, name_keep);
+    if (values == NULL)
+        return NULL;
     for (size_t i = 0; i < in->n_variables; i++)
         if (!variable_is_declared(graph, in->variables[i]->name))
             variable_violation(call, in->variables[i]->name, "this prompt has no such variable");

@@ -432,6 +432,14 @@ static void test_bytes_that_are_referred_to(void **state)
     }
     service_fails(create("whale", "{{> large 0}}{{> large 1}}{{> large 2}}{{> large 3}}{{> large 4}}"), FORGE_RESOURCE_EXHAUSTED,
                   "the references lead to more than 4194304 bytes");
+    /* What several levels refer to counts once. */
+    make("shared 4", "{{> large 0}}", id);
+    for (int i = 3; i >= 0; i--) {
+        char content[64];
+        snprintf(name, sizeof name, "shared %d", i);
+        snprintf(content, sizeof content, "{{> large 0}}{{> shared %d}}", i + 1);
+        make(name, content, id);
+    }
     make("one large", "{{> large 0}}", id);
     service_ok(render(id));
     service_ok(add(id, "{{> large 0}}!", true));

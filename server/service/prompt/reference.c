@@ -141,23 +141,34 @@ static forge_code edges_require(struct rpc_call *call, const struct prompt_graph
     return FORGE_OK;
 }
 
-static struct db_stmt *level_statement(struct rpc_call *call, const struct prompt_graph *graph, struct prompt_node *const *parents,
-                                       size_t count, const struct prompt_selection *selection)
+/* Nodes as a statement names them. False when there is no memory. */
+static bool nodes_bind(struct rpc_call *call, struct db_stmt *q, struct prompt_node *const *nodes, size_t count)
 {
     struct forge_uuid *ids = forge_arena_calloc(call->arena, count, sizeof *ids);
     const char **versions = forge_arena_calloc(call->arena, count, sizeof *versions);
-    const char **counts = forge_arena_calloc(call->arena, count, sizeof *counts);
-    for (size_t i = 0; ids != NULL && versions != NULL && counts != NULL && i < count; i++) {
-        ids[i] = parents[i]->prompt_id;
-        versions[i] = forge_arena_printf(call->arena, "%d", (int)parents[i]->version);
-        counts[i] = forge_arena_printf(call->arena, "%zu", parents[i]->edge_count);
+    for (size_t i = 0; ids != NULL && versions != NULL && i < count; i++) {
+        ids[i] = nodes[i]->prompt_id;
+        versions[i] = forge_arena_printf(call->arena, "%d", (int)nodes[i]->version);
     }
+    if (forge_arena_has_overflowed(call->arena))
+        return false;
+    db_bind_uuid_array(q, ids, count);
+    db_bind_text_array(q, versions, count);
+    return true;
+}
+
+static struct db_stmt *level_statement(struct rpc_call *call, const struct prompt_graph *graph, struct prompt_node *const *parents,
+                                       size_t count, const struct prompt_selection *selection)
+{
+    const char **counts = forge_arena_calloc(call->arena, count, sizeof *counts);
+    for (size_t i = 0; counts != NULL && i < count; i++)
+        counts[i] = forge_arena_printf(call->arena, "%zu", parents[i]->edge_count);
     if (forge_arena_has_overflowed(call->arena))
         return NULL;
     struct db_stmt *q = db_stmt(call->db, SQL_REFERENCE_RESOLVE);
     db_bind_uuid(q, &call->principal.organization_id);
-    db_bind_uuid_array(q, ids, count);
-    db_bind_text_array(q, versions, count);
+    if (!nodes_bind(call, q, parents, count))
+        return NULL;
     db_bind_text(q, selection->subject);
     if (selection->is_as_of)
         db_bind_time_us(q, selection->as_of_us);
@@ -165,7 +176,7 @@ static struct db_stmt *level_statement(struct rpc_call *call, const struct promp
         db_bind_null(q);
     db_bind_int64(q, PROMPT_REFERENCED_BYTES_MAX - (int64_t)graph->bytes);
     db_bind_text_array(q, counts, count);
-    return q;
+    return nodes_bind(call, q, graph->nodes, graph->count) ? q : NULL;
 }
 
 /* Reads what the nodes of one distance refer to: those from begin on. */

@@ -11,13 +11,15 @@ FROM unnest($4::text[], $5::text[]::integer[], $6::text[]) WITH ORDINALITY AS r 
 JOIN prompts own ON own.organization_id = $1 AND own.id = $2
 JOIN prompts p ON p.organization_id = $1 AND p.project_id = own.project_id AND p.name = r.name;
 
--- What the versions $2, $3 refer to with the first $7 of their references, a row for each: its prompt, the version that the reference selects (has_version says whether
--- there is one), and with the first row of each such version what it holds, until that is more than $6 bytes together. $4: the subject of
--- splits, $5: the time, NULL for now. The choice among several versions of a label is that of wire/split.h.
+-- What the versions $2, $3 refer to with the first $7 of their references, a row for each: its prompt, the version that the reference selects
+-- (has_version says whether there is one), and with the first row of each such version what it holds, until that is more than $6 bytes
+-- together; of versions that are known already ($8, $9) nothing. $4: the subject of splits, $5: the time, NULL for now. The choice among
+-- several versions of a label is that of wire/split.h.
 -- name: reference_resolve :many
 WITH edge AS (
     SELECT f.number, r.position, p.id, p.name, r.referenced_version, r.referenced_label, chosen.version,
-           row_number() OVER (PARTITION BY p.id, chosen.version ORDER BY f.number, r.position) = 1 AS is_first
+           known.version IS NULL
+               AND row_number() OVER (PARTITION BY p.id, chosen.version ORDER BY f.number, r.position) = 1 AS is_first
     FROM unnest($2::uuid[], $3::text[]::integer[], $7::text[]::integer[]) WITH ORDINALITY AS f (prompt_id, version, count, number)
     JOIN prompt_references r ON r.organization_id = $1 AND r.prompt_id = f.prompt_id AND r.version = f.version AND r.position < f.count
     JOIN prompts p ON p.organization_id = $1 AND p.id = r.referenced_prompt_id
@@ -54,6 +56,8 @@ WITH edge AS (
         ORDER BY w.version
         LIMIT 1
     ) chosen ON true
+    LEFT JOIN unnest($8::uuid[], $9::text[]::integer[]) known (prompt_id, version)
+        ON known.prompt_id = p.id AND known.version = chosen.version
 )
 SELECT page.number, page.position, page.id, page.name, page.referenced_version, page.referenced_label, page.version, page.has_version,
        page.is_chat, page.bytes, CASE WHEN page.bytes <= $6::bigint THEN page.content END AS content,

@@ -64,8 +64,19 @@ static const char *const data_sql =
     " SELECT organization_id, project_id, id, 'production', id FROM p"
     " UNION ALL SELECT organization_id, project_id, id, 'canary', id FROM p WHERE n % 5000 = 7;"
     "INSERT INTO label_targets (organization_id, prompt_id, label, version) SELECT organization_id, prompt_id, name, 1 FROM labels;"
+    "INSERT INTO label_history (organization_id, id, prompt_id, label, new_targets, actor_id, moved_at)"
+    " SELECT organization_id, gen_random_uuid(), id, name, '[{\"version\": 1, \"weight\": 1}]', id, '2026-01-01'"
+    " FROM p, (VALUES ('current'), ('production')) l (name);"
+    "INSERT INTO prompt_references (organization_id, prompt_id, version, position, referenced_prompt_id, referenced_label)"
+    " SELECT p.organization_id, p.id, 1, k, format('0189aaaa-0000-7000-8000-%s', lpad(to_hex((p.n * 7 + k) % 100000 + 1), 12, '0'))::uuid,"
+    " CASE WHEN k % 2 = 0 THEN 'production' END FROM p, generate_series(0, 3) k WHERE organization_id = " HOME " AND (k = 0 OR n % 5 = 0);"
     "INSERT INTO executions (organization_id, prompt_id, version, rating, success, executed_at)"
     " SELECT organization_id, id, 1, NULL, true, timestamptz '2026-01-01' + n * interval '1 second' FROM p WHERE n <= 1000;";
+
+/* Versions with four references each, as many as one level may have. */
+static const char *const level_sql =
+    "CREATE FUNCTION level_ids() RETURNS uuid[] LANGUAGE sql AS $$SELECT array_agg(('0189aaaa-0000-7000-8000-' ||"
+    " lpad(to_hex(5 * n), 12, '0'))::uuid) FROM generate_series(1, 255) n$$";
 
 static const char *const busy_executions_sql =
     "INSERT INTO executions (organization_id, prompt_id, version, rating, success, executed_at)"
@@ -95,6 +106,7 @@ static int setup(void **state)
     }
     pg_cluster_execute(cluster, "postgres", database, data_sql);
     pg_cluster_execute(cluster, "postgres", database, busy_executions_sql);
+    pg_cluster_execute(cluster, "postgres", database, level_sql);
     pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
     app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
     if (PQstatus(app) != CONNECTION_OK)
@@ -103,6 +115,7 @@ static int setup(void **state)
     prepare(SQL_PROMPT_LIST);
     prepare(SQL_LABEL_LIST);
     prepare(SQL_EXECUTION_LIST);
+    prepare(SQL_REFERENCE_RESOLVE);
     return 0;
 }
 
@@ -289,6 +302,23 @@ static void test_executions_of_a_prompt(void **state)
     expect(SQL_EXECUTION_LIST, arguments, PAGE_ROWS, 500, 500);
 }
 
+/* One version's references, and those of a whole level of them. */
+static void test_references_of_versions(void **state)
+{
+    (void)state;
+    expect(SQL_REFERENCE_RESOLVE,
+           "'{0189aaaa-0000-7000-8000-000000000005}', '{1}', '', NULL, 4194304, '{4}', '{0189aaaa-0000-7000-8000-000000000005}', '{1}'", 4,
+           40, 300);
+    expect(SQL_REFERENCE_RESOLVE,
+           "level_ids(), array_fill('1'::text, '{255}'), '', NULL, 4194304, array_fill('4'::text, '{255}'), level_ids(), "
+           "array_fill('1'::text, '{255}')",
+           1020, 10000, 30000);
+    expect(SQL_REFERENCE_RESOLVE,
+           "level_ids(), array_fill('1'::text, '{255}'), '', now(), 4194304, array_fill('4'::text, '{255}'), level_ids(), "
+           "array_fill('1'::text, '{255}')",
+           1020, 10000, 30000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_prompts_by_several_filters),
         cmocka_unit_test(test_labels_of_a_project),
         cmocka_unit_test(test_executions_of_a_prompt),
+        cmocka_unit_test(test_references_of_versions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

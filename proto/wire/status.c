@@ -1,7 +1,8 @@
 #include "wire/status.h"
 
+#include "wire/utf8.h"
+
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 static const struct {
@@ -48,20 +49,6 @@ forge_code forge_code_parse(const char *name, bool *out_found)
     return FORGE_UNKNOWN;
 }
 
-/* Shortens a text that was cut off at length bytes so that it does not end within a UTF-8 sequence. */
-static void trim_cut_sequence(char *text, size_t length)
-{
-    size_t start = length;
-    while (start > 0 && length - start < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
-        start--;
-    if (start == 0)
-        return;
-    unsigned char lead = (unsigned char)text[start - 1];
-    size_t wanted = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-    if (length - (start - 1) < wanted)
-        text[start - 1] = '\0';
-}
-
 forge_code forge_error_set(struct forge_error *error, forge_code code, const char *format, ...)
 {
     if (!error)
@@ -70,12 +57,8 @@ forge_code forge_error_set(struct forge_error *error, forge_code code, const cha
     char message[FORGE_ERROR_MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(message, sizeof message, format, arguments);
+    forge_utf8_vprint(message, sizeof message, format, arguments);
     va_end(arguments);
-    if (length < 0)
-        message[0] = '\0';
-    else if ((size_t)length >= sizeof message)
-        trim_cut_sequence(message, sizeof message - 1);
     error->code = code;
     memcpy(error->message, message, sizeof message);
     return code;

@@ -7,6 +7,7 @@
 #include "evaluate/number.h"
 #include "evaluate/pattern.h"
 #include "evaluate/text.h"
+#include "wire/utf8.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -37,9 +38,8 @@ __attribute__((format(printf, 3, 4))) static forge_code judge(struct judgement *
     char said[640];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(said, sizeof said, format, arguments);
+    size_t size = forge_utf8_vprint(said, sizeof said, format, arguments);
     va_end(arguments);
-    size_t size = length < 0 ? 0 : evaluate_cut(said, (size_t)length < sizeof said ? (size_t)length : sizeof said, sizeof said - 1);
     judgement->score = score;
     judgement->explanation = forge_arena_strndup(judgement->arena, said, size);
     return judgement->explanation != NULL ? FORGE_OK : FORGE_RESOURCE_EXHAUSTED;
@@ -66,7 +66,7 @@ static forge_code judge_different(struct judgement *judgement, struct text outpu
     size_t common = 0;
     while (common < output.size && common < expected.size && output.bytes[common] == expected.bytes[common])
         common++;
-    size_t character = evaluate_characters(output.bytes, evaluate_cut(output.bytes, output.size, common));
+    size_t character = evaluate_characters(output.bytes, forge_utf8_cut(output.bytes, output.size, common));
     if (common == output.size)
         return judge(judgement, 0, "the output ends after %zu characters, the expected one goes on", character);
     if (common == expected.size)

@@ -2,7 +2,7 @@
 #include "evaluate/json_schema.h"
 #include "evaluate/json_schema_private.h"
 #include "evaluate/json_value.h"
-#include "evaluate/text.h"
+#include "wire/utf8.h"
 
 #include <search.h>
 #include <stdarg.h>
@@ -21,11 +21,9 @@ bool schema_compiler_fail(struct schema_compiler *compiler, const char *format, 
     char said[400];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(said, sizeof said, format, arguments);
+    forge_utf8_vprint(said, sizeof said, format, arguments);
     va_end(arguments);
-    if (length > 0)
-        said[evaluate_cut(said, (size_t)length < sizeof said ? (size_t)length : sizeof said, sizeof said - 1)] = '\0';
-    snprintf(compiler->message, compiler->message_size, "at %s: %s", json_path_text(&compiler->path), said);
+    forge_utf8_print(compiler->message, compiler->message_size, "at %s: %s", json_path_text(&compiler->path), said);
     return false;
 }
 

@@ -3,6 +3,7 @@
 #include "evaluate/json_schema_private.h"
 #include "evaluate/json_value.h"
 #include "evaluate/text.h"
+#include "wire/utf8.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -21,11 +22,9 @@ bool json_schema_fail(struct validation *validation, const char *format, ...)
     char said[400];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(said, sizeof said, format, arguments);
+    forge_utf8_vprint(said, sizeof said, format, arguments);
     va_end(arguments);
-    if (length > 0)
-        said[evaluate_cut(said, (size_t)length < sizeof said ? (size_t)length : sizeof said, sizeof said - 1)] = '\0';
-    snprintf(validation->message, validation->message_size, "%s: %s", json_path_text(&validation->path), said);
+    forge_utf8_print(validation->message, validation->message_size, "%s: %s", json_path_text(&validation->path), said);
     return false;
 }
 
@@ -240,7 +239,8 @@ bool json_schema_check_pattern(struct validation *validation, const struct schem
 {
     return !json_is_string(value) ||
            json_schema_matches(validation, rule->children[0].pattern, json_string_value(value), json_string_length(value)) ||
-           json_schema_fail(validation, "must match the pattern \"%.200s\"", json_string_value(rule->value));
+           json_schema_fail(validation, "must match the pattern \"%.*s\"", forge_utf8_precision(json_string_value(rule->value), 200),
+                            json_string_value(rule->value));
 }
 
 struct hashed {
@@ -288,21 +288,21 @@ bool json_schema_check_unique_items(struct validation *validation, const struct 
     return unique;
 }
 
-/* Whether all members are there that the list names. */
+/* Whether all members are there that the list names; because: the member that asks for them, or "". */
 static bool has_members(struct validation *validation, const json_t *object, const json_t *names, const char *because)
 {
     for (size_t i = 0; i < json_array_size(names) && json_schema_take_steps(validation, 1); i++) {
         const char *name = json_string_value(json_array_get(names, i));
         if (json_object_get(object, name) == NULL)
-            return json_schema_fail(validation, "must have the member \"%.100s\"%s%.100s", name, because != NULL ? " since it has " : "",
-                                    because != NULL ? because : "");
+            return json_schema_fail(validation, "must have the member \"%.*s\"%s%.*s", forge_utf8_precision(name, 100), name,
+                                    because[0] != '\0' ? " since it has " : "", forge_utf8_precision(because, 100), because);
     }
     return true;
 }
 
 bool json_schema_check_required(struct validation *validation, const struct schema_rule *rule, const json_t *value)
 {
-    return !json_is_object(value) || has_members(validation, value, rule->value, NULL);
+    return !json_is_object(value) || has_members(validation, value, rule->value, "");
 }
 
 bool json_schema_check_dependencies(struct validation *validation, const struct schema_rule *rule, const json_t *value)

@@ -1,5 +1,6 @@
 /* Applies the keywords that hold schemas: for the same value, for the elements of an array, for the members of an object. */
 #include "evaluate/json_schema_private.h"
+#include "wire/utf8.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -130,7 +131,8 @@ bool json_schema_check_property_names(struct validation *validation, const struc
         bool fits = text != NULL && json_schema_fits_quietly(validation, rule->children[0].node, text);
         json_decref(text);
         if (!fits)
-            return json_schema_fail(validation, "the name \"%.100s\" must fit the schema of propertyNames", name);
+            return json_schema_fail(validation, "the name \"%.*s\" must fit the schema of propertyNames", forge_utf8_precision(name, 100),
+                                    name);
     }
     return true;
 }

@@ -1,6 +1,6 @@
 /* URIs of schemas ($id) and references to them ($ref): RFC 3986, section 5.2, without dot segments; RFC 6901 for JSON Pointers. */
 #include "evaluate/json_schema_private.h"
-#include "evaluate/text.h"
+#include "wire/utf8.h"
 
 #include <ctype.h>
 #include <search.h>
@@ -204,7 +204,7 @@ bool schema_references_resolve(struct schema_compiler *compiler)
         struct schema_reference *reference = compiler->references;
         compiler->references = reference->next;
         compiler->path = (struct json_path){.text = ""};
-        compiler->path.size = evaluate_cut(reference->text, strlen(reference->text), JSON_SCHEMA_PATH_MAX / 2);
+        compiler->path.size = forge_utf8_cut(reference->text, strlen(reference->text), JSON_SCHEMA_PATH_MAX / 2);
         memcpy(compiler->path.text, reference->text, compiler->path.size);
         resolved = reference_resolve(compiler, reference);
         reference_free(reference);

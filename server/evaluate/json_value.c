@@ -1,5 +1,7 @@
 #include "evaluate/json_value.h"
 
+#include "wire/utf8.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +20,7 @@ enum evaluate_json evaluate_json_read(const char *text, size_t size, json_t **ou
         return EVALUATE_JSON_READ;
     if (json_error_code(&error) == json_error_out_of_memory)
         return EVALUATE_JSON_NO_MEMORY;
-    snprintf(out_message, message_size, "line %d: %s", error.line, error.text);
+    forge_utf8_print(out_message, message_size, "line %d: %s", error.line, error.text);
     return EVALUATE_JSON_WRONG;
 }
 

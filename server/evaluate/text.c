@@ -68,12 +68,3 @@ size_t evaluate_characters(const char *text, size_t size)
         count += !U8_IS_TRAIL(text[i]);
     return count;
 }
-
-size_t evaluate_cut(const char *text, size_t size, size_t size_max)
-{
-    if (size <= size_max)
-        return size;
-    while (size_max > 0 && U8_IS_TRAIL(text[size_max]))
-        size_max--;
-    return size_max;
-}

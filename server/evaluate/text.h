@@ -20,7 +20,4 @@ void evaluate_trim(const char **text, size_t *size);
 /* Code points of a text. */
 size_t evaluate_characters(const char *text, size_t size);
 
-/* The longest size of at most size_max that does not cut a character in two. */
-size_t evaluate_cut(const char *text, size_t size, size_t size_max);
-
 #endif

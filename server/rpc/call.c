@@ -2,6 +2,7 @@
 #include "rpc/state.h"
 #include "rpc/write_private.h"
 #include "wire/clock.h"
+#include "wire/utf8.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -131,7 +132,7 @@ forge_code rpc_active_refuse(struct rpc_active *active, forge_code code, const c
     char message[FORGE_ERROR_MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    forge_utf8_vprint(message, sizeof message, format, arguments);
     va_end(arguments);
     return forge_error_set(&active->call.error, code, "%s", message);
 }
@@ -149,7 +150,7 @@ void rpc_call_violation(struct rpc_call *call, const char *field, const char *fo
     char description[FORGE_ERROR_MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(description, sizeof description, format, arguments);
+    forge_utf8_vprint(description, sizeof description, format, arguments);
     va_end(arguments);
     forge_error_add_violation(&call->error, call->arena, field, "%s", description);
 }
@@ -175,7 +176,7 @@ forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *for
     char message[FORGE_ERROR_MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    forge_utf8_vprint(message, sizeof message, format, arguments);
     va_end(arguments);
     return forge_error_set(&call->error, code, "%s", message);
 }
@@ -185,7 +186,7 @@ forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const ch
     char message[FORGE_ERROR_MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    forge_utf8_vprint(message, sizeof message, format, arguments);
     va_end(arguments);
     snprintf(call->error.reason, sizeof call->error.reason, "%s", reason);
     return forge_error_set(&call->error, code, "%s", message);

@@ -129,8 +129,7 @@ void reply_reject(Forge__V1__ItemVerdict *verdict, forge_code code, char *messag
 void reply_reject_invalid(struct rpc_call *call, Forge__V1__ItemVerdict *verdict)
 {
     const struct forge_violation *violation = call->error.violations;
-    reply_reject(verdict, FORGE_INVALID_ARGUMENT,
-                 forge_arena_printf(call->arena, "%.64s: %.400s", violation->field, violation->description));
+    reply_reject(verdict, FORGE_INVALID_ARGUMENT, forge_arena_printf(call->arena, "%s: %s", violation->field, violation->description));
     verdict->field_violations = forge_arena_calloc(call->arena, VERDICT_VIOLATIONS_MAX, sizeof verdict->field_violations[0]);
     for (; verdict->field_violations != NULL && violation != NULL && verdict->n_field_violations < VERDICT_VIOLATIONS_MAX;
          violation = violation->next) {

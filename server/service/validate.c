@@ -1,5 +1,7 @@
 #include "service/validate.h"
 
+#include "wire/utf8.h"
+
 #include <ctype.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -231,7 +233,8 @@ unsigned validate_update_mask(struct rpc_call *call, const Google__Protobuf__Fie
     for (size_t i = 0; i < path_count; i++) {
         unsigned bits = mask_path_bits(mask->paths[i], fields, field_count);
         if (bits == 0)
-            rpc_call_violation(call, "update_mask", "\"%.64s\" is not a field that can be updated", mask->paths[i]);
+            rpc_call_violation(call, "update_mask", "\"%.*s\" is not a field that can be updated", forge_utf8_precision(mask->paths[i], 64),
+                               mask->paths[i]);
         known &= bits != 0;
         named |= bits;
     }

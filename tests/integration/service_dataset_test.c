@@ -163,6 +163,10 @@ static void test_names_are_unique_and_fields_are_checked(void **state)
     make("taken", id);
     service_fails(create(alpha.admin, alpha.project_id, "taken", &dataset), FORGE_ALREADY_EXISTS,
                   "a dataset named \"taken\" exists already");
+    /* the message has no room for this name and ends between two of its letters, each of three bytes */
+    char *longest = service_repeat("\u4e00", 254);
+    make(longest, id);
+    service_fails(create(alpha.admin, alpha.project_id, longest, &dataset), FORGE_ALREADY_EXISTS, "a dataset named \"\u4e00");
     service_violates(create(alpha.admin, "x", "", &dataset), "project_id", "must be a UUID", "name", "1 to 255");
     service_violates(create(alpha.admin, alpha.project_id, service_repeat("n", 256), &dataset), "name", "1 to 255");
     service_fails(create(alpha.admin, nobody_has, "x", &dataset), FORGE_NOT_FOUND, "project");

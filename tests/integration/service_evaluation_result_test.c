@@ -242,6 +242,10 @@ static void test_every_wrong_field_is_named(void **state)
     service_ok(add(id, results));
     service_shows("'CODE_NOT_FOUND','message':'the dataset version has no item none'",
                   "'CODE_NOT_FOUND','message':'the dataset version has no item 0", "'field':'item_id'");
+    /* the longest key, in letters of three bytes, of which no multiple fills a message */
+    service_ok(service_call(alpha.admin, ADD, NULL, "{'evaluation_id': '%s', 'results': [{'item_key': 'k%s'}]}", id,
+                            service_repeat("\u4e00", 254)));
+    service_shows("'CODE_NOT_FOUND','message':'the dataset version has no item k\u4e00");
     service_ok(add(id,
                    "{'item_key': 'k0001'},"
                    "{'item_key': 'k0001', 'evaluator_scores': [{'evaluator': 'judge', 'score': 1.5}]},"

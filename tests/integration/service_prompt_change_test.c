@@ -115,18 +115,18 @@ static void test_an_update_changes_what_the_mask_names(void **state)
 static void test_wrong_updates_change_nothing(void **state)
 {
     char id[37], other[37];
-    char *paths[] = {TEXT("content")};
+    char *paths[] = {TEXT("content"), service_repeat("\u4e00", 30)}; /* only so many bytes of a path are told, between its letters */
     Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
     Forge__V1__Prompt *prompt;
     prompt_make("wrong", 1, id);
     prompt_make("taken", 1, other);
     Forge__V1__UpdatePromptRequest request = update_of("x");
-    mask.n_paths = 1;
+    mask.n_paths = 2;
     mask.paths = paths;
     request.update_mask = &mask;
     request.etag = service_repeat("1", 65);
-    service_violates(update(alpha.admin, &request, &prompt), "id", "must be a UUID", "update_mask", "\"content\" is not a field", "etag",
-                     "64 bytes");
+    service_violates(update(alpha.admin, &request, &prompt), "id", "must be a UUID", "update_mask", "\"content\" is not a field",
+                     "update_mask", "\"\u4e00", "etag", "64 bytes");
     request = update_of(id);
     request.name = TEXT("a\nb");
     request.description = service_repeat("x", 4097);

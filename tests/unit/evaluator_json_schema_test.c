@@ -3,6 +3,7 @@
 #include "evaluator_test_support.h"
 
 #include "evaluate/json_schema.h"
+#include "wire/envelope.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -234,6 +235,33 @@ static void test_explanations(void **state)
     }
 }
 
+/* Letters of three bytes, moved by 0 to 2 bytes: wherever a text is cut off, it is within a letter once. */
+static void test_explanations_end_between_characters(void **state)
+{
+    static const struct {
+        const char *before, *after; /* a name */
+    } schemas[] = {
+        {"{\"properties\":{\"a\":{\"pattern\":\"", "\"}}}"},
+        {"{\"required\":[\"", "\"]}"},
+        {"{\"dependencies\":{\"a\":[\"", "\"]}}"},
+        {"{\"propertyNames\":{\"enum\":[\"", "\"]}}"},
+        {"{\"additionalProperties\":{\"pattern\":\"x", "\"}}"},
+    };
+    char letters[301] = "";
+    for (int i = 0; i < 100; i++)
+        strcat(letters, "\u4e00");
+    (void)state;
+    for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++)
+        for (int offset = 0; offset < 3; offset++) {
+            char schema[512], output[512];
+            snprintf(schema, sizeof schema, "%s%.*s%s%s", schemas[i].before, offset, "xx", letters, schemas[i].after);
+            snprintf(output, sizeof output, "{\"a\":\"a\",\"%.*s%.240s\":\"a\"}", offset, "xx", letters);
+            assert_true(fits(schema, output) < 1);
+            if (!forge_utf8_is_valid((const uint8_t *)explanation, strlen(explanation)))
+                fail_msg("%s", explanation);
+        }
+}
+
 static void test_numbers_are_exact(void **state)
 {
     assert_true(fits("{\"const\":9007199254740993}", "9007199254740993") == 1);
@@ -357,8 +385,13 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_valid),        cmocka_unit_test(test_suite),    cmocka_unit_test(test_explanations),
-        cmocka_unit_test(test_numbers_are_exact), cmocka_unit_test(test_refusals), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_json_valid),
+        cmocka_unit_test(test_suite),
+        cmocka_unit_test(test_explanations),
+        cmocka_unit_test(test_explanations_end_between_characters),
+        cmocka_unit_test(test_numbers_are_exact),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

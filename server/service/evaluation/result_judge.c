@@ -118,7 +118,7 @@ void result_check_rules(struct rpc_call *call, const struct result_rules *rules,
     if (result->item == NULL) {
         reply_reject(
             result->verdict, FORGE_NOT_FOUND,
-            forge_arena_printf(call->arena, "the dataset version has no item %.300s", in->item_id[0] != '\0' ? in->item_id : in->item_key));
+            forge_arena_printf(call->arena, "the dataset version has no item %s", in->item_id[0] != '\0' ? in->item_id : in->item_key));
         return;
     }
     if (in->item_id[0] != '\0' && in->item_key[0] != '\0' && strcmp(in->item_key, result->item->key) != 0)

@@ -134,6 +134,26 @@ static void test_a_label_is_known_with_its_weights(void **state)
     expect_told(by_label(id, "somebody"), "text 2", etag);
 }
 
+/* Numbers are given again after that: to other texts perhaps. */
+static void test_what_was_told_before_a_restore_is_not_known(void **state)
+{
+    (void)state;
+    char id[37], sql[256], etag[ETAG_SIZE] = "";
+    service_prompt_make(alpha.admin, alpha.project_id, "restored", "text 1", id);
+    Forge__V1__GetPromptRequest second = by_id(id);
+    second.selector_case = FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_VERSION;
+    second.version = 2;
+    version_make(id, "text 2");
+    expect_told(second, "text 2", etag);
+    snprintf(sql, sizeof sql,
+             "DELETE FROM prompt_versions WHERE prompt_id = '%s' AND version = 2;"
+             "UPDATE prompts SET newest_version = 1, updated_at = NULL WHERE id = '%s'",
+             id, id);
+    service_execute(sql);
+    version_make(id, "another text 2");
+    expect_told(second, "another text 2", etag);
+}
+
 static void test_as_of_is_known_by_what_was_told_then(void **state)
 {
     (void)state;
@@ -195,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_known_is_not_told_again),
         cmocka_unit_test(test_a_label_is_known_with_its_weights),
+        cmocka_unit_test(test_what_was_told_before_a_restore_is_not_known),
         cmocka_unit_test(test_as_of_is_known_by_what_was_told_then),
         cmocka_unit_test(test_batches_know_and_rendering_does_not),
         cmocka_unit_test(test_an_etag_opens_nothing),

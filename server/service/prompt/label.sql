@@ -161,8 +161,8 @@ LEFT JOIN LATERAL (
 ) v ON true
 CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
 CROSS JOIN LATERAL (
-    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, $5::text, l.targets, m.name), 'UTF8')),
-                  'hex') AS etag
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, extract(epoch FROM p.updated_at), v.version,
+                                              extract(epoch FROM v.created_at), $5::text, l.targets, m.name), 'UTF8')), 'hex') AS etag
     LIMIT 1
 ) e
 WHERE p.organization_id = $1

@@ -34,8 +34,9 @@ LEFT JOIN ai_models m ON m.organization_id = $1 AND m.id = v.model_id;
 
 -- The version must be part of the index condition, or every version of the prompt is read: CASE and not COALESCE, which counts as leaky under
 -- row-level security; and a LIMIT, so that the join is not turned round into one by prompt alone. reply_etag
--- stands for everything that is told, as versions do not change. Who knows it ($5) is not given the content, and a value that is not given is
--- not read from where PostgreSQL keeps long ones. All of this holds for the two below as well.
+-- stands for everything that is told, as versions do not change; the times are for a database that was restored, which counts from an earlier
+-- number again. Who knows it ($5) is not given the content, and a value that is not given is not read from where PostgreSQL keeps long ones.
+-- All of this holds for the two below as well.
 -- name: prompt_get :optional
 SELECT p.id, p.project_id, p.name, p.description, p.current_version, p.newest_version, p.created_at, p.updated_at, p.row_version,
        v.version, v.messages IS NOT NULL AS is_chat, CASE WHEN e.etag = $5::text THEN NULL ELSE v.content END AS content,
@@ -56,7 +57,8 @@ LEFT JOIN LATERAL (
 ) v ON true
 CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
 CROSS JOIN LATERAL (
-    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, m.name), 'UTF8')), 'hex') AS etag
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, extract(epoch FROM p.updated_at), v.version,
+                                              extract(epoch FROM v.created_at), m.name), 'UTF8')), 'hex') AS etag
     LIMIT 1
 ) e
 WHERE p.organization_id = $1 AND p.id = $2 AND ($4::uuid IS NULL OR p.project_id = $4)
@@ -82,7 +84,8 @@ LEFT JOIN LATERAL (
 ) v ON true
 CROSS JOIN LATERAL (SELECT (SELECT name FROM ai_models WHERE organization_id = $1 AND id = v.model_id) AS name LIMIT 1) m
 CROSS JOIN LATERAL (
-    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, v.version, m.name), 'UTF8')), 'hex') AS etag
+    SELECT encode(sha256(convert_to(concat_ws('|', p.id, p.row_version, p.newest_version, extract(epoch FROM p.updated_at), v.version,
+                                              extract(epoch FROM v.created_at), m.name), 'UTF8')), 'hex') AS etag
     LIMIT 1
 ) e
 WHERE p.organization_id = $1 AND p.project_id = $2 AND p.name = $3

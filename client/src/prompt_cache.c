@@ -805,12 +805,12 @@ void forge_prompt_cache_close(struct forge_prompt_cache *cache)
         return;
     const struct forge_cached_prompt none = {.reference = NULL};
     struct forge_error error = {.code = FORGE_OK};
-    forge__prompt_cache_watch_end(cache);
     pthread_mutex_lock(&cache->mutex);
     cache->is_closed = true;
     pthread_cond_broadcast(&cache->changed);
     struct forge__prompt_waiter *waiters = all_waiters(cache);
     pthread_mutex_unlock(&cache->mutex);
+    forge__prompt_cache_watch_end(cache);
     forge_error_set(&error, FORGE_CANCELLED, "the prompt cache is closed");
     answer_waiters(waiters, &none, &error);
     forge__prompt_cache_keep_end(cache);

@@ -114,6 +114,8 @@ forge_code forge_prompt_cache_watch(struct forge_prompt_cache *cache, const char
     forge_code code = watched->project_id ? forge_prompt_watch_open(cache->channel, project_id, on_event, watched, &watched->watch, error)
                                           : forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for the watch");
     pthread_mutex_lock(&cache->mutex);
+    if (code == FORGE_OK && cache->is_closed) /* nobody would end it */
+        code = forge_error_set(error, FORGE_CANCELLED, "the prompt cache is closed");
     bool is_kept = code == FORGE_OK && !is_watched(cache, project_id); /* by another thread meanwhile */
     if (is_kept) {
         watched->next = cache->watched;

@@ -448,6 +448,32 @@ static void test_closing_ends_those_who_wait(void **state)
     rpc_peer_stop(server.peer);
 }
 
+static void watch_again(void *user, forge_code code, struct forge_cached_prompt *prompt, const struct forge_error *error)
+{
+    struct asynchronous *get = user;
+    get->code = code;
+    get->nested_code = forge_prompt_cache_watch(get->client->cache, PROJECT, NULL);
+    forge_cached_prompt_release(prompt);
+}
+
+static void test_a_cache_that_closes_begins_no_watch(void **state)
+{
+    struct server server = SERVER_INIT;
+    server_start(&server, 0);
+    struct client client = client_open(&server);
+    Forge__V1__GetPromptRequest request = current();
+    struct asynchronous get = {.client = &client};
+    hold(&server);
+    assert_int_equal(forge_prompt_cache_get_async(client.cache, &request, watch_again, &get, NULL), FORGE_OK);
+    counter_wait(&server.arrived, 1);
+    forge_prompt_cache_close(client.cache);
+    assert_int_equal(get.code, FORGE_CANCELLED);
+    assert_int_equal(get.nested_code, FORGE_CANCELLED);
+    let_go(&server);
+    forge_channel_close(client.channel);
+    rpc_peer_stop(server.peer);
+}
+
 static void test_wrong_arguments_and_children(void **state)
 {
     struct server server = SERVER_INIT;
@@ -510,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_asynchronous_gets),
         cmocka_unit_test(test_an_answer_behind_a_refusal_is_not_kept),
         cmocka_unit_test(test_closing_ends_those_who_wait),
+        cmocka_unit_test(test_a_cache_that_closes_begins_no_watch),
         cmocka_unit_test(test_wrong_arguments_and_children),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,7 +82,7 @@ FORGE_API forge_code forge_prompt_cache_get_async(struct forge_prompt_cache *cac
 FORGE_API void forge_cached_prompt_release(struct forge_cached_prompt *prompt);
 
 /* Watches a project, so that no changed label or current version of it is answered more than a second after the change. A project that is
- * watched already is OK. Ends with the cache. Errors as of forge_prompt_watch_open. */
+ * watched already is OK. Ends with the cache. Errors as of forge_prompt_watch_open, and CANCELLED while the cache closes. */
 FORGE_API forge_code forge_prompt_cache_watch(struct forge_prompt_cache *cache, const char *project_id,
                                               struct forge_error *error) FORGE_MUST_CHECK;
 

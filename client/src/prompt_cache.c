@@ -26,6 +26,7 @@ enum {
  * answer tells, the second one finds that version. It waits in an entry, and is then owned by the call of that entry. */
 struct forge__prompt_waiter {
     struct forge__prompt_waiter *next;
+    struct forge__prompt_entry *entry; /* where it waits; NULL when nobody but its owner knows it; under the cache's mutex, as is next */
     struct forge_prompt_cache *cache;
     const Forge__V1__GetPromptRequest *request;
     struct forge__prompt_asked *asked; /* owns what request points to, once it waits; as subject_copy */
@@ -213,9 +214,35 @@ static enum found join(struct forge__prompt_waiter *waiter, struct forge__prompt
     }
     cache->stats.joined += was_asked;
     waiter->needs_newer = was_asked && entry->is_overtaken;
+    waiter->entry = entry;
     waiter->next = entry->waiters;
     entry->waiters = waiter;
     return WAITS;
+}
+
+/* Under the mutex. From here on they are the caller's. */
+static struct forge__prompt_waiter *take_waiters(struct forge__prompt_entry *entry)
+{
+    struct forge__prompt_waiter *waiters = entry->waiters;
+    entry->waiters = NULL;
+    for (struct forge__prompt_waiter *waiter = waiters; waiter; waiter = waiter->next)
+        waiter->entry = NULL;
+    return waiters;
+}
+
+/* Takes a waiter from where it waits. False when its answer is on the way. */
+static bool leave(struct forge__prompt_waiter *waiter)
+{
+    pthread_mutex_lock(&waiter->cache->mutex);
+    bool waits = waiter->entry != NULL;
+    if (waits) {
+        struct forge__prompt_waiter **at = &waiter->entry->waiters;
+        while (*at != waiter)
+            at = &(*at)->next;
+        *at = waiter->next;
+    }
+    pthread_mutex_unlock(&waiter->cache->mutex);
+    return waits;
 }
 
 /* Under the mutex. */
@@ -444,7 +471,6 @@ static void end_flight(struct flight *flight)
     struct forge_prompt_cache *cache = flight->cache;
     struct forge__prompt_entry *entry = flight->entry;
     entry->is_asked = false;
-    entry->waiters = NULL;
     if (!entry->value)
         forge__prompt_table_remove(&cache->table, entry);
     cache->stats.evicted += forge__prompt_table_shrink(&cache->table, cache->options.bytes_max);
@@ -487,7 +513,7 @@ static void on_reply(void *user, forge_code code, ProtobufCMessage *reply, const
     own.violation_count = 0;
     struct forge__prompt_value *value = code == FORGE_OK ? value_of(flight, (Forge__V1__Prompt *)reply, &own) : NULL;
     pthread_mutex_lock(&cache->mutex);
-    struct forge__prompt_waiter *waiters = flight->entry->waiters;
+    struct forge__prompt_waiter *waiters = take_waiters(flight->entry);
     if (value) {
         keep(flight, value);
         prompt = (struct forge_cached_prompt){forge__prompt_value_message(value), false,
@@ -628,8 +654,9 @@ static void sync_done(void *user, forge_code code, struct forge_cached_prompt *p
     sync_free(get);
 }
 
-/* False: the deadline came first, and the get is sync_done's to free. */
-static bool sync_wait(struct sync_get *get, uint32_t timeout_ms)
+/* False: the deadline came first. The waiter leaves with its caller: who comes again and again while a server is slow would else pile them
+ * up. Where its answer is on the way already, the get is sync_done's to free. Until is_done is seen the waiter is there. */
+static bool sync_wait(struct sync_get *get, struct forge__prompt_waiter *waiter, uint32_t timeout_ms)
 {
     uint64_t until_ns = forge_clock_monotonic_ns() + timeout_ms * UINT64_C(1000000);
     const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
@@ -637,9 +664,13 @@ static bool sync_wait(struct sync_get *get, uint32_t timeout_ms)
     pthread_mutex_lock(&get->mutex);
     while (!get->is_done && !rc)
         rc = pthread_cond_clockwait(&get->answered, &get->mutex, CLOCK_MONOTONIC, &until);
-    bool is_done = get->is_done;
+    bool is_done = get->is_done, has_left = !is_done && leave(waiter);
     get->is_abandoned = !is_done;
     pthread_mutex_unlock(&get->mutex);
+    if (has_left) {
+        waiter_free(waiter);
+        sync_free(get);
+    }
     return is_done;
 }
 
@@ -672,7 +703,7 @@ static forge_code wait_for(struct forge__prompt_waiter *tried, uint32_t timeout_
     pthread_mutex_init(&get->mutex, NULL);
     pthread_cond_init(&get->answered, NULL);
     go_on(waiter);
-    if (!sync_wait(get, timeout_ms))
+    if (!sync_wait(get, waiter, timeout_ms))
         return last_good(tried, timeout_ms, out, error);
     forge_code code = get->code;
     if (code == FORGE_OK)
@@ -789,12 +820,11 @@ static struct forge__prompt_waiter *all_waiters(struct forge_prompt_cache *cache
 {
     struct forge__prompt_waiter *all = NULL, *next;
     for (struct forge__prompt_entry *entry = cache->table.oldest; entry; entry = entry->newer) {
-        for (struct forge__prompt_waiter *waiter = entry->waiters; waiter; waiter = next) {
+        for (struct forge__prompt_waiter *waiter = take_waiters(entry); waiter; waiter = next) {
             next = waiter->next;
             waiter->next = all;
             all = waiter;
         }
-        entry->waiters = NULL;
     }
     return all;
 }

@@ -181,6 +181,7 @@ static void test_a_deadline_ends_with_the_last_good_answer(void **state)
     forge_cached_prompt_release(&prompt);
     request = version(9);
     assert_int_equal(forge_prompt_cache_get(client.cache, 50, &request, &prompt, &error), FORGE_DEADLINE_EXCEEDED);
+    assert_null(client.cache->table.newest->waiters); /* nothing of the caller is left */
     counter_wait(&server.arrived, 3);
     let_go(&server);
     expect(&client, version(9), "text 9", false); /* the call went on */

@@ -102,7 +102,8 @@ static void drop_where(struct forge_prompt_cache *cache, const char *project_id)
     forge__prompt_cache_touch(cache);
 }
 
-void forge__prompt_cache_follow_credential(struct forge_prompt_cache *cache)
+/* What the table holds of another credential than the one that calls are made with goes. */
+static void follow_credential(struct forge_prompt_cache *cache)
 {
     unsigned epoch = forge__channel_credential_epoch(cache->channel);
     if (epoch == cache->credential_epoch || epoch % 2)
@@ -253,7 +254,7 @@ static enum found look_locked(struct forge__prompt_waiter *waiter, const Forge__
     uint8_t key[FORGE_SHA256_SIZE];
     if (cache->is_closed)
         return refuse(error, FORGE_CANCELLED, "the prompt cache is closed");
-    forge__prompt_cache_follow_credential(cache);
+    follow_credential(cache);
     if (!forge__prompt_key(cache->credential_key, request, key))
         return refuse(error, FORGE_INVALID_ARGUMENT, "id, project_id, name or label is too long");
     struct forge__prompt_entry *entry = forge__prompt_table_find(&cache->table, key);
@@ -300,7 +301,7 @@ static Forge__V1__GetPromptRequest second_request(struct forge__prompt_waiter *w
     return request;
 }
 
-/* Both steps have their answer; the older one says how old it is. */
+/* Both steps have their answer. How old it is says that of the label: a version only gets its text from the other one. */
 static enum found blend(struct forge__prompt_waiter *waiter, struct forge_cached_prompt *out, struct forge_error *error)
 {
     struct forge__prompt_value *value = forge__prompt_value_blend(waiter->by_label.reference, out->reference);

@@ -45,7 +45,7 @@ struct forge__prompt_entry {
     struct forge__prompt_asked *asked;
     bool is_fixed;                        /* a version by number */
     struct forge__prompt_value *value;    /* NULL before the first answer */
-    size_t bytes;                         /* of request and value, as far as they count */
+    size_t bytes;                         /* what the value counts for; 0 without one */
     int64_t confirmed_ms;                 /* the cache's clock, when the call began that confirmed the value */
     bool is_invalid;                      /* something was told since; a version is only to be checked then */
     bool is_asked;                        /* a call is in flight: the entry stays where it is */
@@ -91,7 +91,7 @@ struct forge_prompt_cache {
     struct forge_prompt_cache_options options; /* with the defaults filled in */
     char *snapshot_file;
     uint64_t (*now_ms)(void); /* monotonic; tests have their own, set before the first get */
-    pthread_mutex_t mutex;    /* guards the rest; never held while something else is called that may lock */
+    pthread_mutex_t mutex;    /* guards the rest; while it is held nothing is locked but the channel's */
     pthread_cond_t changed;   /* no callback runs any more; the snapshot is to be written, or its thread to end */
     unsigned refs;            /* the owner, calls in flight, waiting callers */
     bool is_closed;
@@ -108,8 +108,6 @@ struct forge_prompt_cache {
     struct forge_prompt_cache_stats stats;
 };
 
-/* Under the mutex. Is what the table holds of the credential that calls are made with? Else it is emptied. */
-void forge__prompt_cache_follow_credential(struct forge_prompt_cache *cache);
 /* Something in the table is new. Under the mutex. */
 void forge__prompt_cache_touch(struct forge_prompt_cache *cache);
 

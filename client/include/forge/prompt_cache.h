@@ -40,7 +40,7 @@ struct forge_prompt_cache;
 
 /* Zero it, then set what differs from the default given in parentheses. */
 struct forge_prompt_cache_options {
-    size_t bytes_max;              /* of all answers; beyond it what was not used for longest goes (64 MiB) */
+    size_t bytes_max;              /* of all answers as they are sent; beyond it what was not used for longest goes (64 MiB) */
     uint32_t ttl_ms;               /* of labels and current (60,000) */
     uint32_t stale_ms;             /* after ttl_ms: still answered at once (300,000) */
     uint32_t away_ms;              /* labels and current: how old an answer may become while the server is away (86,400,000: a day) */
@@ -54,7 +54,7 @@ struct forge_prompt_cache_options {
 FORGE_API forge_code forge_prompt_cache_open(struct forge_channel *channel, const struct forge_prompt_cache_options *options,
                                              struct forge_prompt_cache **out, struct forge_error *error) FORGE_MUST_CHECK;
 /* Whoever waits gets CANCELLED; writes the snapshot. Answers that were given out stay until they are released. To be called before
- * forge_channel_close. Does nothing inside a callback and in a child of fork(). Accepts NULL. */
+ * forge_channel_close. Does nothing on a thread of the channel and in a child of fork(). Accepts NULL. */
 FORGE_API void forge_prompt_cache_close(struct forge_prompt_cache *cache);
 
 /* An answer. It never changes, and lives until it is released. */
@@ -72,8 +72,9 @@ struct forge_cached_prompt {
 FORGE_API forge_code forge_prompt_cache_get(struct forge_prompt_cache *cache, uint32_t timeout_ms,
                                             const Forge__V1__GetPromptRequest *request, struct forge_cached_prompt *out,
                                             struct forge_error *error) FORGE_MUST_CHECK;
-/* Runs once: before forge_prompt_cache_get_async returns where the answer is there, else on a thread of the channel, where it must not
- * block, or of who closes the cache. prompt is NULL on failure; else *prompt may be copied out and is to be released. */
+/* Runs once: before forge_prompt_cache_get_async returns where the answer is there or no call can be made, else on a thread of the channel,
+ * where it must not block, or of who closes the cache. It must not close the cache. prompt is NULL on failure; else *prompt may be copied
+ * out and is to be released. */
 typedef void (*forge_prompt_cache_done)(void *user, forge_code code, struct forge_cached_prompt *prompt, const struct forge_error *error);
 /* The same without waiting; with the channel's default timeout. When this returns an error, done is never called. */
 FORGE_API forge_code forge_prompt_cache_get_async(struct forge_prompt_cache *cache, const Forge__V1__GetPromptRequest *request,
@@ -95,7 +96,7 @@ struct forge_prompt_cache_stats {
     uint64_t calls;        /* made to the server */
     uint64_t not_modified; /* of these: answered without content */
     uint64_t failures;     /* of these: failed */
-    uint64_t invalidated;  /* answers that a watch made invalid or dropped */
+    uint64_t invalidated;  /* answers that a watch made invalid, had checked or dropped */
     uint64_t evicted;      /* answers that went for want of space */
     uint64_t entries, bytes;
     uint64_t snapshot_entries;  /* read from the snapshot */

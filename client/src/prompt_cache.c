@@ -853,6 +853,9 @@ void forge_prompt_cache_close(struct forge_prompt_cache *cache)
 
 void forge_prompt_cache_get_stats(struct forge_prompt_cache *cache, struct forge_prompt_cache_stats *out)
 {
+    *out = (struct forge_prompt_cache_stats){.hits = 0};
+    if (cache->channel->fork_generation != forge__fork_generation())
+        return;
     pthread_mutex_lock(&cache->mutex);
     *out = cache->stats;
     out->entries = cache->table.count;

@@ -104,6 +104,7 @@ struct forge_prompt_cache_stats {
     uint64_t snapshots_written;
     uint64_t snapshots_failed; /* could not be written */
 };
+/* Zeros in a child of fork(). */
 FORGE_API void forge_prompt_cache_get_stats(struct forge_prompt_cache *cache, struct forge_prompt_cache_stats *out);
 
 #ifdef __cplusplus

@@ -1,5 +1,7 @@
 #include "evaluate/text.h"
 
+#include "text/fold.h"
+
 #include <stdlib.h>
 #include <unicode/uchar.h>
 #include <unicode/utf8.h>
@@ -21,7 +23,7 @@ char *evaluate_fold(const char *text, size_t size, size_t *out_size)
     if (folded == NULL)
         return NULL;
     for (size_t at = 0; at < size;) {
-        UChar32 point = u_foldCase(next_code_point(text, size, &at), U_FOLD_CASE_DEFAULT);
+        UChar32 point = text_fold(next_code_point(text, size, &at));
         U8_APPEND_UNSAFE((uint8_t *)folded, length, (uint32_t)point);
     }
     folded[length] = '\0';
@@ -37,7 +39,7 @@ uint32_t *evaluate_code_points(const char *text, size_t size, bool fold, size_t 
         return NULL;
     for (size_t at = 0; at < size; count++) {
         UChar32 point = next_code_point(text, size, &at);
-        points[count] = (uint32_t)(fold ? u_foldCase(point, U_FOLD_CASE_DEFAULT) : point);
+        points[count] = (uint32_t)(fold ? text_fold(point) : point);
     }
     *out_count = count;
     return points;

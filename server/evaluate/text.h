@@ -1,4 +1,4 @@
-/* Unicode text as evaluators see it. Case folding and white space are ICU's (Unicode 15 in Debian 12). Pure functions, any thread.
+/* Unicode text as evaluators see it. White space is ICU's (Unicode 15 in Debian 12). Pure functions, any thread.
  * Texts are well-formed UTF-8; a byte that is not counts as U+FFFD. */
 #ifndef SERVER_EVALUATE_TEXT_H
 #define SERVER_EVALUATE_TEXT_H
@@ -7,8 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The text with simple case folding (statuses C and S of CaseFolding.txt, no locale: one code point for one code point), as UTF-8,
- * terminated. The caller frees it. NULL when there is no memory. */
+/* The text with every code point folded (text/fold.h), as UTF-8, terminated. The caller frees it. NULL when there is no memory. */
 char *evaluate_fold(const char *text, size_t size, size_t *out_size);
 
 /* The text's code points, folded or as they are. The caller frees them; NULL when there is no memory, never for an empty text. */

@@ -1,5 +1,7 @@
 #include "text/words.h"
 
+#include "text/fold.h"
+
 #include <search.h>
 #include <stdint.h>
 #include <string.h>
@@ -50,7 +52,7 @@ static int32_t fold(const UChar *units, int32_t count, UChar out[UNITS_MAX])
     for (int characters = 0; at < count && characters < TEXT_WORD_CHARACTERS_MAX; characters++) {
         UChar32 point;
         U16_NEXT(units, at, count, point);
-        point = u_foldCase(point, U_FOLD_CASE_DEFAULT);
+        point = text_fold(point);
         U16_APPEND_UNSAFE(out, size, point);
     }
     return size;

@@ -30,7 +30,7 @@ LAYERS = {
     "server/db": (["db/", "base/", "wire/"], [LIBPQ]),
     "server/auth": (["auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], [ARGON2]),
     "server/text": (["text/", "wire/"], [JANSSON]),
-    "server/evaluate": (["evaluate/", "wire/", "forge/v1/", "google/"], [JANSSON]),
+    "server/evaluate": (["evaluate/", "text/", "wire/", "forge/v1/", "google/"], [JANSSON]),
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
@@ -51,7 +51,7 @@ FILES = {
     "server/evaluate/pattern.c": [PCRE2],
     "server/evaluate/text.c": [ICU],
     "server/rpc/nng_listener.c": [NNG],
-    "server/text/words.c": [ICU],
+    "server/text/fold.c": [ICU], "server/text/words.c": [ICU],
 }
 
 

@@ -111,19 +111,22 @@ static forge_code remove_unfinished(struct archiver *archiver, struct forge_erro
 /* ---- one batch ---- */
 
 /* The oldest rows from where the batch before ended: the index still holds what was deleted before that, and each batch would walk it.
- * Fewer than asked for when their lines together are longer than 16 MiB. */
+ * Fewer than asked for when they are together longer than about 16 MiB: rows are cut off by the length of their notes, which PostgreSQL
+ * knows without reading them, before they become lines. Else each batch would read, and put on disk, the long notes of many batches behind
+ * it. */
 static forge_code read_rows(struct archiver *archiver, struct batch *batch, struct forge_error *error)
 {
     const char *parameters[] = {archiver->organization_id, archiver->before_us, archiver->rows_per_file, archiver->from};
     forge_code rc = db_admin_query(archiver->conn,
-                                   "WITH oldest AS MATERIALIZED (SELECT e.id, e.executed_at, row_to_json(e)::text AS line"
+                                   "SELECT o.id, row_to_json(r)::text AS line, o.executed_at FROM (SELECT e.*,"
+                                   " sum(256 + COALESCE(octet_length(notes), 0)) OVER before_it AS bytes_before"
                                    " FROM (SELECT organization_id, id, prompt_id, version, rating, success, notes, executed_at"
                                    " FROM executions WHERE organization_id = $1"
                                    " AND executed_at < timestamptz 'epoch' + $2::bigint * interval '1 microsecond'"
-                                   " AND executed_at >= $4::timestamptz ORDER BY executed_at, id LIMIT $3::integer) e)"
-                                   " SELECT id, line, executed_at FROM (SELECT id, line, executed_at,"
-                                   " sum(octet_length(line)) OVER (ORDER BY executed_at, id) - octet_length(line) AS bytes_before"
-                                   " FROM oldest) x WHERE bytes_before < 16777216 ORDER BY executed_at, id",
+                                   " AND executed_at >= $4::timestamptz ORDER BY executed_at, id LIMIT $3::integer) e"
+                                   " WINDOW before_it AS (ORDER BY executed_at, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) o"
+                                   " CROSS JOIN LATERAL (SELECT o.organization_id, o.id, o.prompt_id, o.version, o.rating, o.success,"
+                                   " o.notes, o.executed_at) r WHERE COALESCE(o.bytes_before, 0) < 16777216 ORDER BY o.executed_at, o.id",
                                    4, parameters, "reading executions", &batch->rows, error);
     batch->count = rc == FORGE_OK ? PQntuples(batch->rows) : 0;
     return rc;

@@ -433,6 +433,26 @@ static void test_a_row_deleted_meanwhile_is_in_no_file(void **state)
     assert_table_is_as_before();
 }
 
+/* Long notes make files of fewer rows; PostgreSQL puts nothing on disk to find out how many. */
+static void test_long_notes_are_read_once(void **state)
+{
+    static const char temporary[] = "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()";
+    char id[WORLD_ID_SIZE];
+    struct forge_channel *channel = world_channel(&world, 0, world.foreign.session_token);
+    world_create_prompt(&world, channel, &world.foreign, "long", "x", id);
+    forge_channel_close(channel);
+    world_execute(&world,
+                  "INSERT INTO executions (organization_id, prompt_id, version, notes, executed_at) SELECT '%s', '%s', 1,"
+                  " repeat('x', 60000), now() - '300 d'::interval + n * '1 s'::interval FROM generate_series(1, 800) n",
+                  world.foreign.organization_id, id);
+    int64_t before = world_number(&world, "%s", temporary);
+    ends_with(shell("forged maintain archive-executions --older-than 250d --folder long"), 0, "Archived 800 executions in 3 files", "");
+    ends_with(shell("zstdcat long/*/*.zst | grep -c '\"notes\":\"x*\",\"executed_at\":\"20[^ ]*\"}$'"), 0, "800\n", "");
+    assert_int_equal(world_number(&world, "%s", temporary), before);
+    world_execute(&world, "DELETE FROM prompts WHERE id = '%s'", id);
+    assert_table_is_as_before();
+}
+
 /* Each batch is 200 days old when it is recorded. */
 static void *record_late(void *argument)
 {
@@ -493,7 +513,7 @@ static int open_world(void **state)
 
 static int close_world(void **state)
 {
-    ends_with(shell("rm -rf files corrupted deleted full archives meanwhile late"), 0, "", "");
+    ends_with(shell("rm -rf files corrupted deleted full archives meanwhile long late"), 0, "", "");
     free(hash_before);
     world_close(&world);
     return 0;
@@ -513,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_what_a_killed_run_has_left_goes),
         cmocka_unit_test(test_of_two_runs_one_is_refused),
         cmocka_unit_test(test_a_row_deleted_meanwhile_is_in_no_file),
+        cmocka_unit_test(test_long_notes_are_read_once),
         cmocka_unit_test(test_late_executions_are_archived_or_stay),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);

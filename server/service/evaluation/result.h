@@ -15,7 +15,7 @@ enum {
 
 struct result_item {
     struct forge_uuid id;
-    const char *key, *expected; /* expected NULL: left out, there was too much of it */
+    const char *key, *expected; /* expected NULL: not read, nothing is judged by it or there was too much of it */
 };
 
 /* What the results of a call are judged by. */

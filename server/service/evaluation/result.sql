@@ -15,7 +15,7 @@ LEFT JOIN LATERAL (
 WHERE e.organization_id = $1 AND e.id = $2 AND ($3::uuid IS NULL OR e.project_id = $3)
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = e.project_id AND deleted_at IS NULL);
 
--- The items of version $3 of dataset $2 with these keys ($4) or ids ($5). expected_output is NULL behind the first $6 bytes of them together.
+-- The items of version $3 of dataset $2 with these keys ($4) or ids ($5).
 -- name: result_items :many
 WITH named AS (
     SELECT id FROM dataset_items
@@ -26,13 +26,21 @@ WITH named AS (
     WHERE organization_id = $1 AND id = ANY ($5::uuid[]) AND dataset_id = $2 AND first_version <= $3
       AND (end_version IS NULL OR end_version > $3)
 )
-SELECT i.id, i.key, CASE WHEN i.bytes <= $6 THEN i.expected_output END AS expected_output
+SELECT x.id, x.key
+FROM dataset_items x
+JOIN named ON named.id = x.id
+WHERE x.organization_id = $1
+ORDER BY x.key;
+
+-- What is expected of these items ($2), in the order of their keys, until it is more than $3 bytes together.
+-- name: result_expected :many
+SELECT i.key, i.expected_output
 FROM (
-    SELECT x.id, x.key, x.expected_output, sum(octet_length(x.expected_output)) OVER (ORDER BY x.key) AS bytes
+    SELECT x.key, x.expected_output, sum(octet_length(x.expected_output)) OVER (ORDER BY x.key) AS bytes
     FROM dataset_items x
-    JOIN named ON named.id = x.id
-    WHERE x.organization_id = $1
+    WHERE x.organization_id = $1 AND x.id = ANY ($2::uuid[])
 ) i
+WHERE i.bytes <= $3
 ORDER BY i.key;
 
 -- Those of the results named by item ($3) and repetition ($4, as text) that there are.

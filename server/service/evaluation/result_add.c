@@ -123,7 +123,6 @@ static struct db_stmt *items_statement(struct rpc_call *call, const struct batch
     db_bind_int32(q, batch->dataset_version);
     db_bind_text_array(q, keys, key_count);
     db_bind_uuid_array(q, ids, id_count);
-    db_bind_int32(q, EXPECTED_BYTES_MAX);
     return q;
 }
 
@@ -132,7 +131,7 @@ static int compare_item_keys(const void *a, const void *b)
     return strcmp(((const struct result_item *)a)->key, ((const struct result_item *)b)->key);
 }
 
-static const struct result_item *item_by_id(const struct batch *batch, const struct forge_uuid *id)
+static struct result_item *item_by_id(const struct batch *batch, const struct forge_uuid *id)
 {
     for (size_t i = 0; i < batch->item_count; i++)
         if (forge_uuid_equal(&batch->items[i].id, id))
@@ -140,11 +139,9 @@ static const struct result_item *item_by_id(const struct batch *batch, const str
     return NULL;
 }
 
-static const struct result_item *item_find(const struct batch *batch, const struct result *result)
+static struct result_item *item_by_key(const struct batch *batch, const char *key)
 {
-    const struct result_item wanted = {.key = result->in->item_key};
-    if (!forge_uuid_is_nil(&result->item_id))
-        return item_by_id(batch, &result->item_id);
+    const struct result_item wanted = {.key = key};
     return bsearch(&wanted, batch->items, batch->item_count, sizeof wanted, compare_item_keys);
 }
 
@@ -160,7 +157,6 @@ static forge_code items_read(struct rpc_call *call, struct batch *batch)
         struct result_item *item = &batch->items[batch->item_count++];
         db_row_uuid(&row, "id", &item->id);
         item->key = db_row_text_or_empty(&row, "key");
-        item->expected = db_row_text(&row, "expected_output");
     }
     if (forge_arena_has_overflowed(call->arena))
         return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the items need too much memory");
@@ -190,7 +186,7 @@ static void results_sort(struct rpc_call *call, struct batch *batch)
         struct result *result = &batch->results[i];
         if (result_is_rejected(result))
             continue;
-        result->item = item_find(batch, result);
+        result->item = forge_uuid_is_nil(&result->item_id) ? item_by_key(batch, result->in->item_key) : item_by_id(batch, &result->item_id);
         result_check_rules(call, &batch->rules, result);
         if (result_is_rejected(result))
             continue;
@@ -278,6 +274,38 @@ static forge_code stored_read(struct rpc_call *call, const struct batch *batch)
 
 /* --- judging and storing --- */
 
+/* Is it open, and judged: with an error it is not. */
+static bool needs_expected(const struct result *result)
+{
+    return is_open(result) && result->in->error[0] == '\0';
+}
+
+/* Reads what is expected of the items of those that need it, as far as one call takes it. */
+static forge_code expected_read(struct rpc_call *call, const struct batch *batch)
+{
+    struct forge_uuid *ids = forge_arena_calloc(call->arena, batch->sorted_count + 1, sizeof *ids);
+    size_t count = 0;
+    for (size_t i = 0; ids != NULL && i < batch->sorted_count; i++)
+        if (needs_expected(batch->sorted[i]))
+            ids[count++] = batch->sorted[i]->item->id;
+    if (count == 0)
+        return FORGE_OK; /* rpc sees an overflow */
+    struct db_rows rows;
+    struct db_stmt *q = db_stmt(call->db, SQL_RESULT_EXPECTED);
+    db_bind_uuid(q, &call->principal.organization_id);
+    db_bind_uuid_array(q, ids, count);
+    db_bind_int32(q, EXPECTED_BYTES_MAX);
+    forge_code rc = db_run_many(q, &rows, &call->error);
+    for (int i = 0; rc == FORGE_OK && i < rows.count; i++) {
+        struct db_row row = db_rows_at(&rows, i);
+        const char *key = db_row_text(&row, "key");
+        struct result_item *item = key != NULL ? item_by_key(batch, key) : NULL;
+        if (item != NULL) /* else rpc sees the overflow */
+            item->expected = db_row_text(&row, "expected_output");
+    }
+    return rc;
+}
+
 static void reject_for_now(struct rpc_call *call, struct result *result, const char *why)
 {
     reply_reject(result->verdict, FORGE_RESOURCE_EXHAUSTED,
@@ -293,7 +321,7 @@ static forge_code results_judge(struct rpc_call *call, const struct batch *batch
         struct result *result = batch->sorted[i];
         if (!is_open(result))
             continue;
-        if (result->item->expected == NULL)
+        if (needs_expected(result) && result->item->expected == NULL)
             reject_for_now(call, result, "the expected outputs of this call are too much");
         else if (work > RESULT_CALL_WORK_MAX)
             reject_for_now(call, result, "judging the results of this call is too much work");
@@ -466,6 +494,8 @@ static forge_code results_process(struct rpc_call *call, const char *id_text, st
         return rc;
     results_sort(call, batch);
     rc = stored_read(call, batch);
+    if (rc == FORGE_OK)
+        rc = expected_read(call, batch);
     if (rc == FORGE_OK)
         rc = results_judge(call, batch);
     return rc == FORGE_OK ? results_store(call, id_text, batch) : rc;

@@ -112,11 +112,40 @@ static void test_explanations_of_a_full_call_have_room(void **state)
     free(results);
 }
 
+static void test_a_page_of_evaluations_is_cut_by_size(void **state)
+{
+    (void)state;
+    enum { EVALUATIONS = 300 };
+    struct evaluation_ground ground;
+    Forge__V1__ListEvaluationsRequest list = FORGE__V1__LIST_EVALUATIONS_REQUEST__INIT;
+    Forge__V1__ListEvaluationsResponse *page;
+    char id[37], token[1024] = "";
+    size_t found = 0, pages = 0;
+    evaluation_ground_make(&alpha, "described", 1, &ground);
+    for (int i = 0; i < EVALUATIONS; i++)
+        evaluation_make(&ground, "", id);
+    service_execute("UPDATE evaluations SET description = repeat(U&'\\+01F600', 4096)");
+    list.project_id = alpha.project_id;
+    list.prompt_id = ground.prompt_id;
+    list.page_size = 1000;
+    list.page_token = token;
+    do {
+        service_ok(forge_evaluation_list(alpha.admin, NULL, &list, &page, &service_error));
+        found += page->n_evaluations;
+        pages++;
+        snprintf(token, sizeof token, "%s", page->next_page_token);
+        forge__v1__list_evaluations_response__free_unpacked(page, NULL);
+    } while (token[0] != '\0');
+    assert_int_equal(found, EVALUATIONS);
+    assert_true(pages > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expected_outputs_of_what_is_stored_cost_nothing),
         cmocka_unit_test(test_explanations_of_a_full_call_have_room),
+        cmocka_unit_test(test_a_page_of_evaluations_is_cut_by_size),
     };
     return cmocka_run_group_tests(tests, start, service_end);
 }

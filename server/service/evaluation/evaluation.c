@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { REPETITIONS_MAX = 100, METADATA_MAX = 64, METADATA_BYTES_MAX = 8 << 10, METADATA_KEY_BYTES_MAX = 128, FIELD_SIZE = 64 };
-enum { LIST_BYTES_MAX = 3 << 19 /* of evaluators and metadata: one evaluation may have 2 MiB more, and a reply has 4 MiB */ };
+enum { LIST_BYTES_MAX = 3 << 19 /* of what callers wrote: the figures of 1,000 evaluations have room in the 4 MiB of a reply too */ };
 
 /* --- rows ------------------------------------------------------------------------------------------------------------ */
 

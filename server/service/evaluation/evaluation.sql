@@ -86,7 +86,7 @@ WHERE r.organization_id = $1 AND r.evaluation_id = ANY ($2::uuid[])
 GROUP BY r.evaluation_id, s.value ->> 'evaluator';
 
 -- One row without an id for a project without any. $4: the last one of the page before; $5 to $8: NULL or 0 = any; $10: bytes of
--- evaluators and metadata at which the page is cut.
+-- what callers wrote at which the page is cut.
 -- name: evaluation_list :many
 SELECT e.id, e.project_id, e.name, e.description, e.state, e.prompt_id, e.prompt_version, e.prompt_content_hash, e.dataset_id,
        e.dataset_version, e.dataset_content_hash, e.evaluators, e.repetitions, e.pass_threshold, e.expected_result_count, e.model_id,
@@ -97,7 +97,8 @@ LEFT JOIN LATERAL (
            y.dataset_version, y.dataset_content_hash, y.evaluators, y.repetitions, y.pass_threshold, y.expected_result_count, y.model_id,
            y.metadata, y.created_by, y.created_at, y.updated_at, y.ended_at, y.row_version, count(*) OVER () AS found,
            row_number() OVER newest AS position,
-           sum(octet_length(y.evaluators::text) + COALESCE(octet_length(y.metadata::text), 0)) OVER newest AS bytes
+           sum(octet_length(y.name) + COALESCE(octet_length(y.description), 0) + octet_length(y.evaluators::text) +
+               COALESCE(octet_length(y.metadata::text), 0)) OVER newest AS bytes
     FROM (
         SELECT x.id, x.project_id, x.name, x.description, x.state, x.prompt_id, x.prompt_version, x.prompt_content_hash, x.dataset_id,
                x.dataset_version, x.dataset_content_hash, x.evaluators, x.repetitions, x.pass_threshold, x.expected_result_count,

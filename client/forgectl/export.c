@@ -2,6 +2,7 @@
 #include "export.h"
 
 #include "apply_fields.h"
+#include "json_text.h"
 #include "output.h"
 #include "resolve.h"
 
@@ -48,7 +49,7 @@ json_t *export_new_object(const char *kind, const char *project)
 
 int export_print_object(struct apply *apply, json_t *object, bool is_whole)
 {
-    char *text = object && is_whole ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = object && is_whole ? json_text(object) : NULL;
     json_decref(object);
     bool ok =
         text && (apply->cli->format == CLI_FORMAT_JSON ? printf("%s\n", text) > 0 : puts("---") >= 0 && yaml_print_json(text, stdout));

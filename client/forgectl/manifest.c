@@ -1,4 +1,5 @@
 #include "manifest.h"
+#include "json_text.h"
 #include "wire/json.h"
 
 #include <jansson.h>
@@ -239,7 +240,7 @@ static json_t *model_json(struct reader *reader, const yaml_node_t *node)
 static json_t *value_as_text(const struct manifest_shape *shape, const char *name, json_t *value)
 {
     for (size_t i = 0; shape && json_is_object(value) && i < MANIFEST_HIDDEN_MAX && shape->texts[i]; i++) {
-        char *text = strcmp(shape->texts[i], name) ? NULL : json_dumps(value, JSON_COMPACT);
+        char *text = strcmp(shape->texts[i], name) ? NULL : json_text(value);
         if (!text)
             continue;
         json_decref(value);

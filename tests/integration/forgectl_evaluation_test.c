@@ -101,9 +101,10 @@ static void test_evaluators(void **state)
 static void test_add_tells_of_each_line(void **state)
 {
     create("added", "--evaluator exact");
-    expect_output(0, "Accepted    2\nDuplicates  0\nRejected    0\nPassed      1\nFailed      1\n", "",
-                  "printf '%%s\\n\\n%%s\\n' '{\"item_key\": \"k1\", \"output\": \"1\"}' '{\"item_key\": \"k2\", \"output\": {\"a\": 1}}' | "
-                  "forgectl eval add $(cat added) -f -");
+    expect_output(
+        0, "Accepted    2\nDuplicates  0\nRejected    0\nPassed      1\nFailed      1\n", "",
+        "printf '%%s\\n\\n%%s\\n' '{\"item_key\": \"k1\", \"output\": \"1\"}' '{\"item_key\": \"k2\", \"output\": {\"a\": 0.1}}' | "
+        "forgectl eval add $(cat added) -f -");
     /* k2 is another one now, k99 is no item, one line is no JSON, one has a field too many: the rest is taken. */
     forgectl_write_file("mixed.jsonl", "{\"item_key\": \"k1\", \"output\": \"1\"}\n{\"item_key\": \"k2\", \"output\": \"2\"}\n"
                                        "{\"item_key\": \"k99\"}\n{\"item_key\n{\"item_key\": \"k4\", \"colour\": 1}\n"
@@ -122,7 +123,7 @@ static void test_add_tells_of_each_line(void **state)
                   "head -1 mixed.jsonl | forgectl eval add $(cat added) -f - -o json");
     expect_output(0,
                   "ITEM  REPETITION  PASSED  SCORE  LATENCY US  ERROR    OUTPUT\n"
-                  "k2    1           no      0                           {\"a\":1}\n"
+                  "k2    1           no      0                           {\"a\":0.1}\n"
                   "k3    1           no      0                  timeout  \n",
                   "", "forgectl eval results $(cat added) --passed false");
     expect_output(0, "k1\n", "", "forgectl eval results $(cat added) --item k1 -o name");
@@ -189,9 +190,9 @@ static void test_progress_on_a_terminal(void **state)
 static void test_evaluations_in_manifests(void **state)
 {
     static const char manifest[] =
-        "kind: dataset\nname: cases\nitems:\n- {key: a, expected_output: '{\"n\":1}'}\n- {key: b, expected_output: x}\n---\n"
-        "kind: evaluation\nprompt: greeting\ndataset: cases\nname: kept\nevaluators:\n- exact: {}\n"
-        "results:\n- {item_key: a, output: {n: 1}}\n- {item_key: b, output: y}\n";
+        "kind: dataset\nname: cases\nitems:\n- {key: a, expected_output: '{\"n\":0.7}'}\n- {key: b, expected_output: x}\n---\n"
+        "kind: evaluation\nprompt: greeting\ndataset: cases\nname: kept\npass_threshold: 0.8\nevaluators:\n- exact: {}\n"
+        "results:\n- {item_key: a, output: {n: 0.7}}\n- {item_key: b, output: y}\n";
     forgectl_write_file("m.yaml", manifest);
     expect_output(0,
                   "+ dataset cases in Support (2 items)\n+ evaluation kept in Support (2 results)\n2 to create, 0 to update, 0 unchanged\n",
@@ -226,8 +227,8 @@ static void test_export_of_evaluations(void **state)
     expect_output(2, "", "forgectl: --evaluations is for a whole project: no prompt with it\n", "forgectl export greeting --evaluations");
     expect_output(0,
                   "kind: evaluation\nproject: Support\nprompt: greeting\ndataset: cases\nname: kept\nprompt_version: 1\nevaluators:\n"
-                  "- name: exact\n  weight: 1\n  threshold: 1\n  exact: {}\nrepetitions: 1\npass_threshold: 1.0\nresults:\n- item_key: a\n"
-                  "  repetition: 1\n  output: '{\"n\":1}'\n- item_key: b\n  repetition: 1\n  output: \"y\"\n",
+                  "- name: exact\n  weight: 1\n  threshold: 1\n  exact: {}\nrepetitions: 1\npass_threshold: 0.8\nresults:\n- item_key: a\n"
+                  "  repetition: 1\n  output: '{\"n\":0.7}'\n- item_key: b\n  repetition: 1\n  output: \"y\"\n",
                   "",
                   "forgectl export --evaluations > exported.yaml && sed -n '/^dataset: cases/,/^---/p' exported.yaml | head -17 | "
                   "sed '1s/^/kind: evaluation\\nproject: Support\\nprompt: greeting\\n/'");

@@ -126,7 +126,13 @@ static int find_model(struct apply *apply, struct apply_object *object)
     return *model_id ? apply_find_model(apply, object, model_id, &object->models[0]) : CLI_OK;
 }
 
-/* Names need not be unique: the newest of this name with the same prompt and dataset. */
+static bool is_in_state(const ProtobufCMessage *evaluation, Forge__V1__EvaluationState state)
+{
+    return evaluation && ((const Forge__V1__Evaluation *)evaluation)->state == state;
+}
+
+/* Names need not be unique: of this name with the same prompt and dataset it is the newest that is completed, as in an export, or else the
+ * newest that is running. */
 static int find_evaluation(struct apply *apply, struct apply_object *object)
 {
     Forge__V1__ListEvaluationsRequest request = FORGE__V1__LIST_EVALUATIONS_REQUEST__INIT;
@@ -137,9 +143,15 @@ static int find_evaluation(struct apply *apply, struct apply_object *object)
         field_set_text(&request.base, object->kind->references[i].id_field, object->references[i]->id);
     }
     int code = apply_list(apply, object->kind->lookup, &request.base, &found, &object->found_count);
-    for (size_t i = 0; code == CLI_OK && i < object->found_count && !object->found; i++)
-        if (!strcmp(field_text(found[i], "name"), object->name))
-            object->found = found[i];
+    for (size_t i = 0; code == CLI_OK && i < object->found_count; i++) {
+        bool is_completed = is_in_state(found[i], FORGE__V1__EVALUATION_STATE__EVALUATION_STATE_COMPLETED);
+        bool is_running = is_in_state(found[i], FORGE__V1__EVALUATION_STATE__EVALUATION_STATE_RUNNING);
+        if (strcmp(field_text(found[i], "name"), object->name) != 0 || !(is_completed || (is_running && !object->found)))
+            continue;
+        object->found = found[i];
+        if (is_completed)
+            break;
+    }
     return code;
 }
 
@@ -152,7 +164,7 @@ int apply_plan_evaluation(struct apply *apply, struct apply_object *object)
         return code;
     const Forge__V1__Evaluation *found = (const Forge__V1__Evaluation *)object->found;
     size_t count = object->manifest->part_count;
-    bool is_running = found && found->state == FORGE__V1__EVALUATION_STATE__EVALUATION_STATE_RUNNING;
+    bool is_running = is_in_state(object->found, FORGE__V1__EVALUATION_STATE__EVALUATION_STATE_RUNNING);
     object->id = found ? found->id : NULL;
     if (!found)
         object->action = APPLY_CREATE;

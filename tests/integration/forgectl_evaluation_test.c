@@ -233,6 +233,11 @@ static void test_export_of_evaluations(void **state)
                   "forgectl export --evaluations > exported.yaml && sed -n '/^dataset: cases/,/^---/p' exported.yaml | head -17 | "
                   "sed '1s/^/kind: evaluation\\nproject: Support\\nprompt: greeting\\n/'");
     expect_output(0, "", "", "forgectl apply -f exported.yaml -o name");
+    /* Another one of this name that is under way is let alone. */
+    expect_output(0, "", "", "forgectl eval create kept --prompt greeting --dataset cases --evaluator exact -o name > kept");
+    expect_output(0, "", "", "forgectl apply -f exported.yaml -o name");
+    expect_output(0, "State            running\nResults          0\n", "", "forgectl eval get $(cat kept) | grep -E 'State|Results'");
+    expect_output(0, NULL, "", "forgectl eval cancel $(cat kept)");
     forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
     forgectl_set("FORGE_PROJECT", world.foreign.project_id);
     expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");

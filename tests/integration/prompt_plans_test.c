@@ -1,5 +1,6 @@
-/* The listings of the prompt service at 100,000 prompts: their statements as forge_app plans and runs them under row-level security. What
- * is asserted is what is read, not time: no table is walked, and a page costs about what it holds. */
+/* The listings of the prompt service at 100,000 prompts, and that of an evaluation's results at as many: their statements as forge_app
+ * plans and runs them under row-level security. What is asserted is what is read, not time: no table is walked, and a page costs about what
+ * it holds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -83,6 +84,15 @@ static const char *const busy_executions_sql =
     " SELECT " HOME ", '0189aaaa-0000-7000-8000-000000000001', 1 + n / 25000, NULLIF(n % 6, 0), n % 1000 <> 0,"
     " timestamptz '2026-01-02' + n * interval '1 second' FROM generate_series(0, 49999) n;";
 
+static const char *const results_sql =
+    "INSERT INTO evaluations (organization_id, id, project_id, name, prompt_version, prompt_content_hash, dataset_version,"
+    " dataset_content_hash, evaluators, expected_result_count, created_by) VALUES (" HOME ", " BIG ", " BIG ", 'run', 1, sha256(''), 1,"
+    " sha256(''), '[]', 100000, " BIG ");"
+    "INSERT INTO evaluation_results (organization_id, evaluation_id, item_key, repetition, item_id, output, evaluator_scores, score, "
+    "passed,"
+    " content_hash, content_bytes) SELECT " HOME ", " BIG ", 'k' || lpad((n / 2)::text, 6, '0'), 1 + n % 2, " BIG ", '', '[]', n % 2,"
+    " n % 2 = 1, sha256(''), 100 FROM generate_series(0, 99999) n;";
+
 static void prepare(enum sql_id id)
 {
     PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
@@ -107,6 +117,7 @@ static int setup(void **state)
     pg_cluster_execute(cluster, "postgres", database, data_sql);
     pg_cluster_execute(cluster, "postgres", database, busy_executions_sql);
     pg_cluster_execute(cluster, "postgres", database, level_sql);
+    pg_cluster_execute(cluster, "postgres", database, results_sql);
     pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
     app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
     if (PQstatus(app) != CONNECTION_OK)
@@ -116,6 +127,7 @@ static int setup(void **state)
     prepare(SQL_LABEL_LIST);
     prepare(SQL_EXECUTION_LIST);
     prepare(SQL_REFERENCE_RESOLVE);
+    prepare(SQL_RESULT_LIST);
     return 0;
 }
 
@@ -141,7 +153,7 @@ static double number(const json_t *node, const char *name)
 /* Tables of a few rows. */
 static bool is_small(const char *table)
 {
-    static const char *const small[] = {"projects", "tags", "ai_models", "label_gates"};
+    static const char *const small[] = {"projects", "tags", "ai_models", "label_gates", "evaluations"};
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
         if (strcmp(table, small[i]) == 0)
             return true;
@@ -319,6 +331,15 @@ static void test_references_of_versions(void **state)
            1020, 10000, 30000);
 }
 
+static void test_results_of_an_evaluation(void **state)
+{
+    (void)state;
+    expect(SQL_RESULT_LIST, BIG ", NULL, '', 0, NULL, U&'\\+10FFFF', 51, 3145728", PAGE_ROWS, 100, 500);
+    expect(SQL_RESULT_LIST, BIG ", NULL, 'k049980', 2, NULL, U&'\\+10FFFF', 51, 3145728", 38, 100, 500);
+    expect(SQL_RESULT_LIST, BIG ", NULL, '', 0, true, U&'\\+10FFFF', 51, 3145728", PAGE_ROWS, 200, 500);
+    expect(SQL_RESULT_LIST, BIG ", NULL, 'k025000', 0, NULL, 'k025000', 51, 3145728", 2, 10, 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_labels_of_a_project),
         cmocka_unit_test(test_executions_of_a_prompt),
         cmocka_unit_test(test_references_of_versions),
+        cmocka_unit_test(test_results_of_an_evaluation),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -79,13 +79,13 @@ static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__Li
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, id);
     db_bind_uuid(q, auth_principal_bound_project(&call->principal));
-    db_bind_text(q, page->has_key ? page->last_name : "");
+    db_bind_text(q, page->has_key ? page->last_name : in->item_key);
     db_bind_int32(q, page->has_key ? (int32_t)page->last_number : 0);
     if (in->passed != NULL)
         db_bind_bool(q, in->passed->value);
     else
         db_bind_null(q);
-    db_bind_text(q, in->item_key[0] != '\0' ? in->item_key : NULL);
+    db_bind_text(q, in->item_key[0] != '\0' ? in->item_key : validate_prefix_end("", call->arena));
     db_bind_int32(q, page->size + 1);
     db_bind_int32(q, PAGE_BYTES_MAX);
     return q;

@@ -82,8 +82,8 @@ WITH e AS (
 )
 SELECT e.state, added.item_key, added.repetition FROM e LEFT JOIN added ON true;
 
--- One row without item_key for an evaluation without any. $4, $5: the last item and repetition of the page before; $6: passed, $7: the item,
--- NULL = any; $9: bytes of content at which the page is cut.
+-- One row without item_key for an evaluation without any. $4, $5: item and repetition before the first one, $7: the last item (a plan for any
+-- item finds one by the key like this); $6: passed, NULL = any; $9: bytes of content at which the page is cut.
 -- name: result_list :many
 SELECT r.item_key, r.item_id, r.repetition, r.output, r.error, r.latency_us, r.input_tokens, r.cache_read_tokens, r.cache_write_tokens,
        r.output_tokens, r.reasoning_tokens, r.cost_micros, encode(r.trace_id, 'hex') AS trace_id, encode(r.span_id, 'hex') AS span_id,
@@ -98,7 +98,7 @@ LEFT JOIN LATERAL (
                reasoning_tokens, cost_micros, trace_id, span_id, evaluator_scores, score, passed, created_at, content_bytes
         FROM evaluation_results
         WHERE organization_id = $1 AND evaluation_id = $2 AND (item_key, repetition) > ($4, $5::integer)
-          AND ($6::boolean IS NULL OR passed = $6) AND ($7::text IS NULL OR item_key = $7)
+          AND ($6::boolean IS NULL OR passed = $6) AND item_key <= $7
         ORDER BY item_key, repetition
         LIMIT $8
     ) y

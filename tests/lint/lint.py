@@ -91,7 +91,7 @@ def rule_layers(_):
 
 
 def include_flags(build):
-    roots = ["proto", "proto/stubgen", "server", "client/include", "client", "tests"]
+    roots = ["proto", "proto/stubgen", "server", "client/include", "client/src", "client", "tests"]
     flags = [f"-I{SOURCE / root}" for root in roots] + [f"-I{build / 'gen'}", f"-I{build / 'gen/server'}", f"-I{build / 'gen/client'}"]
     packages = subprocess.run(["pkg-config", "--cflags", "libpq", "libprotobuf-c", "cmocka"], check=True, capture_output=True, text=True)
     return flags + packages.stdout.split()

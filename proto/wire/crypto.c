@@ -94,6 +94,15 @@ void forge_sha256_update(struct forge_sha256_state *state, const void *data, siz
     require(EVP_DigestUpdate(state->digest, data, size), "SHA-256");
 }
 
+void forge_sha256_piece(struct forge_sha256_state *state, const void *data, size_t size)
+{
+    uint8_t length[8];
+    for (int i = 0; i < 8; i++)
+        length[i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
+    forge_sha256_update(state, length, sizeof length);
+    forge_sha256_update(state, data, size);
+}
+
 void forge_sha256_final(struct forge_sha256_state *state, uint8_t out[FORGE_SHA256_SIZE])
 {
     require(EVP_DigestFinal_ex(state->digest, out, NULL), "SHA-256");

@@ -21,6 +21,8 @@ void forge_sha256(const void *data, size_t size, uint8_t out[FORGE_SHA256_SIZE])
 struct forge_sha256_state;
 struct forge_sha256_state *forge_sha256_new(void);
 void forge_sha256_update(struct forge_sha256_state *state, const void *data, size_t size);
+/* A piece behind its length as 8 bytes, big-endian: no two lists of pieces have the same bytes. */
+void forge_sha256_piece(struct forge_sha256_state *state, const void *data, size_t size);
 void forge_sha256_final(struct forge_sha256_state *state, uint8_t out[FORGE_SHA256_SIZE]); /* frees the state */
 
 void forge_hmac_sha256(const uint8_t key[FORGE_KEY_SIZE], const void *data, size_t size, uint8_t out[FORGE_SHA256_SIZE]);

@@ -41,6 +41,18 @@ static void test_sha256_in_pieces(void **state)
     assert_hex(hash, sizeof hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+static void test_sha256_of_pieces_behind_their_lengths(void **state)
+{
+    (void)state;
+    uint8_t hash[FORGE_SHA256_SIZE], plain[FORGE_SHA256_SIZE];
+    struct forge_sha256_state *sha = forge_sha256_new();
+    forge_sha256_piece(sha, "abc", 3);
+    forge_sha256_piece(sha, "", 0);
+    forge_sha256_final(sha, hash);
+    forge_sha256("\0\0\0\0\0\0\0\3abc\0\0\0\0\0\0\0\0", 19, plain);
+    assert_memory_equal(hash, plain, sizeof hash);
+}
+
 static void *hash_often(void *argument)
 {
     uint8_t first[FORGE_SHA256_SIZE], again[FORGE_SHA256_SIZE];
@@ -174,9 +186,16 @@ static void test_cleanse_and_compare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sha256_vectors),      cmocka_unit_test(test_sha256_in_pieces), cmocka_unit_test(test_sha256_on_threads),
-        cmocka_unit_test(test_hmac_vector),         cmocka_unit_test(test_hkdf_definition),  cmocka_unit_test(test_seal_roundtrip),
-        cmocka_unit_test(test_unseal_vector),       cmocka_unit_test(test_unseal_refuses),   cmocka_unit_test(test_random_differs),
+        cmocka_unit_test(test_sha256_vectors),
+        cmocka_unit_test(test_sha256_in_pieces),
+        cmocka_unit_test(test_sha256_of_pieces_behind_their_lengths),
+        cmocka_unit_test(test_sha256_on_threads),
+        cmocka_unit_test(test_hmac_vector),
+        cmocka_unit_test(test_hkdf_definition),
+        cmocka_unit_test(test_seal_roundtrip),
+        cmocka_unit_test(test_unseal_vector),
+        cmocka_unit_test(test_unseal_refuses),
+        cmocka_unit_test(test_random_differs),
         cmocka_unit_test(test_cleanse_and_compare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,7 +130,7 @@ static void hash_object(struct rpc_call *call, struct forge_sha256_state *state,
     char *canonical = size > 0 ? forge_arena_alloc(call->arena, size) : NULL;
     if (canonical != NULL)
         text_json_object_canonical(json, strlen(json), canonical, size);
-    evaluation_hash_piece(state, canonical, canonical != NULL ? size : 0);
+    forge_sha256_piece(state, canonical, canonical != NULL ? size : 0);
 }
 
 /* The items as columns. */
@@ -162,12 +162,12 @@ static void columns_set(struct rpc_call *call, struct columns *columns, size_t i
     columns->trace_ids[i] = evaluation_lower_case(call, item->source_trace_id);
     columns->span_ids[i] = evaluation_lower_case(call, item->source_span_id);
     struct forge_sha256_state *state = forge_sha256_new();
-    evaluation_hash_piece(state, columns->keys[i], columns->keys[i] != NULL ? strlen(columns->keys[i]) : 0);
+    forge_sha256_piece(state, columns->keys[i], columns->keys[i] != NULL ? strlen(columns->keys[i]) : 0);
     hash_object(call, state, item->input);
-    evaluation_hash_piece(state, item->expected_output, strlen(item->expected_output));
+    forge_sha256_piece(state, item->expected_output, strlen(item->expected_output));
     hash_object(call, state, item->metadata);
-    evaluation_hash_piece(state, columns->trace_ids[i], strlen(columns->trace_ids[i]));
-    evaluation_hash_piece(state, columns->span_ids[i], strlen(columns->span_ids[i]));
+    forge_sha256_piece(state, columns->trace_ids[i], strlen(columns->trace_ids[i]));
+    forge_sha256_piece(state, columns->span_ids[i], strlen(columns->span_ids[i]));
     forge_sha256_final(state, hash);
     columns->hashes[i] = reply_hex(call, hash, sizeof hash);
     columns->bytes[i] =

@@ -10,6 +10,7 @@
 
 #include "rpc_table.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -245,6 +246,14 @@ forge_code evaluation_create(struct rpc_call *call, const Forge__V1__CreateEvalu
 }
 
 /* --- reading --------------------------------------------------------------------------------------------------------- */
+
+const char *evaluation_lower_case(struct rpc_call *call, const char *text)
+{
+    char *copy = forge_arena_strdup(call->arena, text);
+    for (size_t i = 0; copy != NULL && copy[i] != '\0'; i++)
+        copy[i] = (char)tolower((unsigned char)copy[i]);
+    return copy != NULL ? copy : "";
+}
 
 void evaluation_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *id)
 {

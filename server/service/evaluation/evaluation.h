@@ -5,7 +5,6 @@
 #include "db/row.h"
 #include "db/stmt.h"
 #include "rpc/call.h"
-#include "wire/crypto.h"
 
 #include "forge/v1/evaluation.pb-c.h"
 
@@ -22,8 +21,6 @@ forge_code evaluation_read_figures(struct rpc_call *call, size_t count, Forge__V
 /* Queues a statement of organization and id only. */
 void evaluation_queue_by_id(struct rpc_call *call, enum sql_id statement, const struct forge_uuid *id);
 
-/* For hashes of content: each piece behind its length, so that no two contents have the same bytes. */
-void evaluation_hash_piece(struct forge_sha256_state *state, const void *data, size_t size);
 /* A copy in lower case; "" after an overflow of the arena. */
 const char *evaluation_lower_case(struct rpc_call *call, const char *text);
 

@@ -5,6 +5,7 @@
 #include "evaluate/evaluate.h"
 #include "service/cost.h"
 #include "service/evaluation/evaluation.h"
+#include "wire/crypto.h"
 
 enum {
     /* Of judging, in units of struct evaluate_score: no result is begun behind the first, none goes on behind the second. With the last

@@ -134,7 +134,7 @@ void result_check_rules(struct rpc_call *call, const struct result_rules *rules,
 
 static void hash_text(struct forge_sha256_state *state, const char *text)
 {
-    evaluation_hash_piece(state, text, strlen(text));
+    forge_sha256_piece(state, text, strlen(text));
 }
 
 /* One that is not given is not 0. */

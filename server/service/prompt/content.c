@@ -212,14 +212,11 @@ void prompt_content_check(struct rpc_call *call, const struct prompt_content_inp
     variables_settle(call, input, &found, out);
 }
 
-/* Each piece with a tag and its length, so that no two contents have the same bytes. */
+/* Each piece behind a tag: pieces may be left out. */
 static void hash_piece(struct forge_sha256_state *state, char tag, const char *data, size_t size)
 {
-    uint8_t head[9] = {(uint8_t)tag};
-    for (int i = 0; i < 8; i++)
-        head[1 + i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
-    forge_sha256_update(state, head, sizeof head);
-    forge_sha256_update(state, data, size);
+    forge_sha256_update(state, &tag, 1);
+    forge_sha256_piece(state, data, size);
 }
 
 static void hash_text(struct forge_sha256_state *state, char tag, const char *text)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESULTS = 1000 };
+enum { RESULTS = 70 };
 
 static struct service_tenant alpha;
 
@@ -70,7 +70,7 @@ static size_t results_send(const struct results *results, size_t *out_duplicates
 static void test_expected_outputs_of_what_is_stored_cost_nothing(void **state)
 {
     (void)state;
-    enum { ITEMS = 70, TAKEN = 64 };
+    enum { ITEMS = RESULTS, TAKEN = 64 };
     struct evaluation_ground ground;
     char id[37];
     size_t duplicates;
@@ -86,28 +86,39 @@ static void test_expected_outputs_of_what_is_stored_cost_nothing(void **state)
     free(results);
 }
 
-/* 32,000 judgements that each have much to say. */
-static void test_explanations_of_a_full_call_have_room(void **state)
+/* As many results with the longest explanations as a request has room for; a page has fewer. */
+static void test_explanations_have_room(void **state)
 {
     (void)state;
+    enum { EXPLAINED = 7, EVALUATORS = 32 };
     struct evaluation_ground ground;
-    char id[37], *evaluators = NULL, output[512];
+    Forge__V1__EvaluatorScore scores[EVALUATORS], *pointers[EVALUATORS];
+    char id[37], names[EVALUATORS][8], *evaluators = NULL;
     size_t size, duplicates;
     struct results *results = calloc(1, sizeof *results);
-    snprintf(output, sizeof output, "{\"%s\": 1}", service_repeat("\\\"", 220));
-    evaluation_ground_make(&alpha, "explained", RESULTS, &ground);
+    evaluation_ground_make(&alpha, "explained", EXPLAINED, &ground);
     FILE *text = open_memstream(&evaluators, &size);
-    fprintf(text, ", 'evaluators': [");
-    for (int i = 0; i < 32; i++)
-        fprintf(text, "%s{'name': 's%d', 'json_schema': {'schema': '{\\'additionalProperties\\': false}'}}", i > 0 ? ", " : "", i);
+    for (int i = 0; i < EVALUATORS; i++) {
+        snprintf(names[i], sizeof names[i], "s%d", i);
+        fprintf(text, "%s{'name': '%s', 'external': {}}", i > 0 ? ", " : ", 'evaluators': [", names[i]);
+        forge__v1__evaluator_score__init(&scores[i]);
+        scores[i].evaluator = names[i];
+        scores[i].explanation = service_repeat("\U0001F600", 4096);
+        pointers[i] = &scores[i];
+    }
     fprintf(text, "]");
     fclose(text);
     evaluation_make(&ground, evaluators, id);
-    results_fill(results, id, RESULTS, output);
-    assert_int_equal(results_send(results, &duplicates), RESULTS);
-    service_ok(service_call(alpha.admin, "EvaluationService/ListResults", NULL, "{'evaluation_id': '%s', 'page_size': 1000}", id));
-    service_shows("'explanation'", "'next_page_token'");
+    results_fill(results, id, EXPLAINED, TEXT(""));
+    for (int i = 0; i < EXPLAINED; i++) {
+        results->results[i].evaluator_scores = pointers;
+        results->results[i].n_evaluator_scores = EVALUATORS;
+    }
+    assert_int_equal(results_send(results, &duplicates), EXPLAINED);
+    service_ok(service_call(alpha.admin, "EvaluationService/ListResults", NULL, "{'evaluation_id': '%s'}", id));
+    service_shows("'k0005'", "'next_page_token'");
     service_ok(service_call(alpha.admin, "EvaluationService/CompleteEvaluation", NULL, "{'id': '%s'}", id));
+    service_shows("'result_count':'7'");
     free(evaluators);
     free(results);
 }
@@ -144,7 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expected_outputs_of_what_is_stored_cost_nothing),
-        cmocka_unit_test(test_explanations_of_a_full_call_have_room),
+        cmocka_unit_test(test_explanations_have_room),
         cmocka_unit_test(test_a_page_of_evaluations_is_cut_by_size),
     };
     return cmocka_run_group_tests(tests, start, service_end);

@@ -14,7 +14,7 @@ void cost_price_from_row(const struct db_row *row, struct cost_price *out)
 
 int64_t cost_of_usage(const struct cost_price *price, const Forge__V1__TokenUsage *usage)
 {
-    /* Five products of 63 bits each have room in 127. */
+    /* A price has at most 40 bits (10^12), a count 63: five products have room in 127. */
     __extension__ typedef __int128 wide;
     wide sum = (wide)price->input * usage->input_tokens + (wide)price->cache_read * usage->cache_read_tokens +
                (wide)price->cache_write * usage->cache_write_tokens;

@@ -93,7 +93,7 @@ static void test_explanations_have_room(void **state)
     enum { EXPLAINED = 7, EVALUATORS = 32 };
     struct evaluation_ground ground;
     Forge__V1__EvaluatorScore scores[EVALUATORS], *pointers[EVALUATORS];
-    char id[37], names[EVALUATORS][8], *evaluators = NULL;
+    char id[37], names[EVALUATORS][16], *evaluators = NULL;
     size_t size, duplicates;
     struct results *results = calloc(1, sizeof *results);
     evaluation_ground_make(&alpha, "explained", EXPLAINED, &ground);

@@ -1,6 +1,7 @@
 /* Statements, rows and flights against a real PostgreSQL: every type, errors in the middle, deadlines. */
 #include "support/db_fixture.h"
 
+#include "db/column.h"
 #include "db/tx.h"
 #include "wire/clock.h"
 
@@ -158,6 +159,62 @@ static void test_types_arrays_arrive_whole(void **state)
     check_ok(f, db_run_one(q, &row, &f->error));
     assert_int_equal(db_row_int32(&row, "texts"), 0);
     assert_int_equal(db_row_int32(&row, "uuids"), 0);
+    db_pool_release(s);
+}
+
+struct column_row {
+    int32_t number;
+    int64_t big, time_us;
+    struct forge_uuid id;
+    const char *text;
+    struct db_bytes bytes;
+};
+
+static struct db_rows columns_run(struct db_fixture *f, struct db_session *s, const void *const *rows, size_t count)
+{
+    struct db_rows out;
+    struct db_stmt *q = db_stmt(s, SQL_TEST_COLUMNS);
+    db_bind_column(q, DB_MEMBER_INT32, offsetof(struct column_row, number), rows, count);
+    db_bind_column(q, DB_MEMBER_INT64, offsetof(struct column_row, big), rows, count);
+    db_bind_column(q, DB_MEMBER_TIME_US, offsetof(struct column_row, time_us), rows, count);
+    db_bind_column(q, DB_MEMBER_UUID, offsetof(struct column_row, id), rows, count);
+    db_bind_column(q, DB_MEMBER_TEXT, offsetof(struct column_row, text), rows, count);
+    db_bind_column(q, DB_MEMBER_BYTES, offsetof(struct column_row, bytes), rows, count);
+    check_ok(f, db_run_many(q, &out, &f->error));
+    return out;
+}
+
+/* Rows become columns and rows again, in their order; nil, NULL and no data are SQL NULL, empty is not. */
+static void test_types_columns_become_rows(void **state)
+{
+    struct db_fixture *f = *state;
+    struct db_session *s = db_fixture_lease(f, 5000);
+    struct column_row full = {.number = INT32_MIN, .big = INT64_MAX, .time_us = 1764000000123456, .text = "gr\xc3\xbc\xc3\x9f"}, bare = {0},
+                      empty = {.text = "", .bytes = {(const uint8_t *)"", 0}};
+    forge_uuid_v7(&full.id);
+    full.bytes = (struct db_bytes){(const uint8_t *)"\0\1\xff", 3};
+    const void *const rows[] = {&full, &bare, &empty};
+    struct db_rows out = columns_run(f, s, rows, 3);
+    struct forge_uuid id;
+    size_t size = 0;
+    assert_int_equal(out.count, 3);
+    struct db_row row = db_rows_at(&out, 0);
+    assert_int_equal(db_row_int32(&row, "an_integer"), INT32_MIN);
+    assert_true(db_row_int64(&row, "a_bigint") == INT64_MAX);
+    assert_true(db_row_time_us(&row, "a_time") == 1764000000123456);
+    db_row_uuid(&row, "a_uuid", &id);
+    assert_true(forge_uuid_equal(&id, &full.id));
+    assert_string_equal(db_row_text(&row, "a_text"), full.text);
+    assert_memory_equal(db_row_bytes(&row, "a_bytea", &size), full.bytes.data, 3);
+    assert_int_equal(size, 3);
+    row = db_rows_at(&out, 1);
+    assert_int_equal(db_row_int32(&row, "an_integer"), 0);
+    assert_false(db_row_is_null(&row, "an_integer"));
+    assert_int_equal(db_row_time_us(&row, "a_time"), 0);
+    assert_true(db_row_is_null(&row, "a_uuid") && db_row_is_null(&row, "a_text") && db_row_is_null(&row, "a_bytea"));
+    row = db_rows_at(&out, 2);
+    assert_false(db_row_is_null(&row, "a_text") || db_row_is_null(&row, "a_bytea"));
+    assert_int_equal(columns_run(f, s, NULL, 0).count, 0);
     db_pool_release(s);
 }
 
@@ -533,6 +590,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_types_null_reads_as_nothing, db_fixture_start_with_pool, db_fixture_stop),
         cmocka_unit_test_setup_teardown(test_types_empty_is_not_null, db_fixture_start_with_pool, db_fixture_stop),
         cmocka_unit_test_setup_teardown(test_types_arrays_arrive_whole, db_fixture_start_with_pool, db_fixture_stop),
+        cmocka_unit_test_setup_teardown(test_types_columns_become_rows, db_fixture_start_with_pool, db_fixture_stop),
         cmocka_unit_test_setup_teardown(test_types_infinite_times, db_fixture_start_with_pool, db_fixture_stop),
         cmocka_unit_test_setup_teardown(test_session_settings_are_bound_in_the_flight, db_fixture_start_with_pool, db_fixture_stop),
         cmocka_unit_test_setup_teardown(test_session_without_tenant_sees_nothing, db_fixture_start_with_pool, db_fixture_stop),

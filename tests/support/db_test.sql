@@ -9,6 +9,12 @@ SELECT $1::uuid AS a_uuid, $2::text AS a_text, $3::bytea AS a_bytea, $4::boolean
 SELECT COALESCE(array_length($1::text[], 1), 0) AS texts, COALESCE(array_length($2::uuid[], 1), 0) AS uuids,
        COALESCE(($2::uuid[])[2]::text, '') AS second_uuid;
 
+-- name: test_columns :many
+SELECT c.an_integer, c.a_bigint, c.a_time, c.a_uuid, c.a_text, c.a_bytea
+FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::bytea[])
+     WITH ORDINALITY AS c (an_integer, a_bigint, a_time, a_uuid, a_text, a_bytea, ordinal)
+ORDER BY c.ordinal;
+
 -- name: test_times :one
 SELECT 'infinity'::timestamptz AS later, '-infinity'::timestamptz AS earlier, '1999-12-31 23:59:59.999999+00'::timestamptz AS before,
        $1::timestamptz::text AS first, $2::timestamptz::text AS second, $3::timestamptz::text AS third;

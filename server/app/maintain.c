@@ -72,7 +72,7 @@ int app_maintain(int argument_count, char *const arguments[])
 
 /* ---- the thread ---- */
 
-enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_ELSEWHERE };
+enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_ELSEWHERE, RETRY_MS = 5000 };
 static const char *const OUTCOMES[] = {"done", "failed", "elsewhere"};
 
 struct app_maintainer {
@@ -96,7 +96,8 @@ static void log_report(const struct db_maintain_report *report)
              base_log_int("projects", report->projects_removed), base_log_int("rows_removed", report->rows_removed));
 }
 
-static void make_pass(struct app_maintainer *maintainer)
+/* False when it failed. */
+static bool make_pass(struct app_maintainer *maintainer)
 {
     const struct db_maintain_config pass = {.url = maintainer->url, .now_us = forge_clock_wall_us(), .stop = &maintainer->stop};
     struct db_maintain_report report;
@@ -107,27 +108,32 @@ static void make_pass(struct app_maintainer *maintainer)
     if (rc != FORGE_OK)
         base_log_failure(BASE_LOG_WARNING, "maintenance failed; the next pass goes on", &error);
     log_report(&report); /* also of a pass that failed half-way */
+    return rc == FORGE_OK;
 }
 
+static void wait_for_next(struct app_maintainer *maintainer, unsigned wait_ms)
+{
+    struct timespec next;
+    clock_gettime(CLOCK_MONOTONIC, &next);
+    next.tv_sec += wait_ms / 1000;
+    next.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    if (next.tv_nsec >= 1000000000) {
+        next.tv_sec++;
+        next.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&maintainer->lock);
+    while (!atomic_load(&maintainer->stop) && pthread_cond_timedwait(&maintainer->stopping, &maintainer->lock, &next) == 0)
+        continue;
+    pthread_mutex_unlock(&maintainer->lock);
+}
+
+/* The first pass at once, and after one that failed the next one soon: without a partition for its day no span is stored. */
 static void *run(void *user)
 {
     struct app_maintainer *maintainer = user;
-    struct timespec next;
-    clock_gettime(CLOCK_MONOTONIC, &next);
     while (!atomic_load(&maintainer->stop)) {
-        next.tv_sec += maintainer->interval_ms / 1000;
-        next.tv_nsec += (long)(maintainer->interval_ms % 1000) * 1000000;
-        if (next.tv_nsec >= 1000000000) {
-            next.tv_sec++;
-            next.tv_nsec -= 1000000000;
-        }
-        pthread_mutex_lock(&maintainer->lock);
-        while (!atomic_load(&maintainer->stop) && pthread_cond_timedwait(&maintainer->stopping, &maintainer->lock, &next) == 0)
-            continue;
-        pthread_mutex_unlock(&maintainer->lock);
-        if (!atomic_load(&maintainer->stop))
-            make_pass(maintainer);
-        clock_gettime(CLOCK_MONOTONIC, &next);
+        bool succeeded = make_pass(maintainer);
+        wait_for_next(maintainer, succeeded || maintainer->interval_ms < RETRY_MS ? maintainer->interval_ms : RETRY_MS);
     }
     return NULL;
 }

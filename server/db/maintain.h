@@ -18,7 +18,7 @@ struct db_maintain_report {
     int64_t sessions;           /* expired */
     int64_t operator_tokens;    /* expired */
     int64_t login_failures;     /* forgotten: unlocked and a day old */
-    int64_t partitions_made;    /* of stored replies, for days to come */
+    int64_t partitions_made;    /* of stored replies and spans, for days to come */
     int64_t partitions_dropped; /* of stored replies, 48 h after their day */
     int64_t rows_removed;       /* of organizations and projects that were marked deleted */
     int64_t projects_removed;   /* for good */

@@ -1,6 +1,9 @@
-/* Partitions of idempotency: one per day of the request ids' time, made before any accepted id can reach them, dropped 48 h after their
- * day. The default partition takes what has none, so a missing day never refuses a write; that is also why a day's partition is only ever
- * made ahead: rows of a day that stand in the default partition would refuse its attachment. */
+/* Partitions by day, each made apart and attached, which waits for no writer of the other partitions.
+ *
+ * idempotency: days of the request ids' time, made before any accepted id can reach them, dropped 48 h after their day. The default
+ * partition takes what has none, so a missing day never refuses a write; that is also why a day's partition is only ever made ahead: rows
+ * of a day that stand in the default partition would refuse its attachment. spans: days of started_at, from the oldest that ingest accepts
+ * to a week ahead. There is no default partition: a missing day refuses its spans, and may be made at any time. */
 #include "db/maintain_private.h"
 
 #include "wire/uuid.h"
@@ -11,27 +14,47 @@
 #include <string.h>
 #include <time.h>
 
-enum { DAY_S = 24 * 3600, DAYS_AHEAD = 3, REPLIES_KEPT_S = 48 * 3600, NAME_SIZE = 64, SQL_SIZE = 2048 };
+enum { DAY_S = 24 * 3600, REPLIES_KEPT_S = 48 * 3600, NAME_SIZE = 64, BOUND_SIZE = 40, SQL_SIZE = 2048 };
 /* An id may be 10 minutes ahead of a server's clock, and that clock of ours; a day that begins sooner than this is left out. */
 enum { BEGINS_AFTER_S = 3600 };
-static const char PREFIX[] = "idempotency_", lock_not_available[] = "55P03";
-
-static void partition_name(int64_t day_s, char out[NAME_SIZE])
-{
-    time_t seconds = (time_t)day_s;
-    struct tm day;
-    gmtime_r(&seconds, &day);
-    snprintf(out, NAME_SIZE, "%s%04d%02d%02d", PREFIX, day.tm_year + 1900, day.tm_mon + 1, day.tm_mday);
-}
+static const char lock_not_available[] = "55P03";
 
 /* The smallest id of this time: UUIDv7 begins with the 48 bits of its milliseconds. */
-static void uuid_bound(int64_t seconds, char out[FORGE_UUID_TEXT_SIZE])
+static void uuid_bound(int64_t seconds, char out[BOUND_SIZE])
 {
     struct forge_uuid bound = {0};
     uint64_t ms = (uint64_t)seconds * 1000;
     for (int i = 0; i < 6; i++)
         bound.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
     forge_uuid_format(&bound, out);
+}
+
+static struct tm day_of(int64_t seconds)
+{
+    time_t time = (time_t)seconds;
+    struct tm day;
+    gmtime_r(&time, &day);
+    return day;
+}
+
+static void time_bound(int64_t seconds, char out[BOUND_SIZE])
+{
+    const struct tm day = day_of(seconds);
+    strftime(out, BOUND_SIZE, "%Y-%m-%d 00:00:00+00", &day);
+}
+
+/* A table that is partitioned by day. Days count from today. */
+struct parent {
+    const char *table, *prefix;
+    int first_day, last_day;
+    void (*bound)(int64_t seconds, char out[BOUND_SIZE]);
+};
+static const struct parent idempotency = {"idempotency", "idempotency_", 1, 3, uuid_bound}, spans = {"spans", "spans_", -1, 7, time_bound};
+
+static void partition_name(const struct parent *parent, int64_t day_s, char out[NAME_SIZE])
+{
+    const struct tm day = day_of(day_s);
+    snprintf(out, NAME_SIZE, "%s%04d%02d%02d", parent->prefix, day.tm_year + 1900, day.tm_mon + 1, day.tm_mday);
 }
 
 /* Runs DDL; a lock that is not given leaves it to the next pass. */
@@ -50,14 +73,13 @@ static forge_code run_ddl(struct db_maintainer *maintainer, const char *sql, con
     return rc;
 }
 
-/* Made apart and attached: that waits for no writer of the other partitions, while CREATE .. PARTITION OF would. */
-static forge_code make_partition(struct db_maintainer *maintainer, int64_t day_s, struct forge_error *error)
+static forge_code make_partition(struct db_maintainer *maintainer, const struct parent *parent, int64_t day_s, struct forge_error *error)
 {
-    char name[NAME_SIZE], from[FORGE_UUID_TEXT_SIZE], to[FORGE_UUID_TEXT_SIZE], sql[SQL_SIZE];
+    char name[NAME_SIZE], from[BOUND_SIZE], to[BOUND_SIZE], sql[SQL_SIZE];
     PGresult *found;
-    partition_name(day_s, name);
-    uuid_bound(day_s, from);
-    uuid_bound(day_s + DAY_S, to);
+    partition_name(parent, day_s, name);
+    parent->bound(day_s, from);
+    parent->bound(day_s + DAY_S, to);
     const char *parameters[] = {name};
     forge_code rc = db_admin_query(maintainer->conn, "SELECT to_regclass('forge_partitions.' || $1) IS NOT NULL", 1, parameters,
                                    "looking for a partition", &found, error);
@@ -68,20 +90,33 @@ static forge_code make_partition(struct db_maintainer *maintainer, int64_t day_s
     if (exists)
         return FORGE_OK;
     snprintf(sql, sizeof sql,
-             "BEGIN; CREATE TABLE forge_partitions.%s (LIKE idempotency INCLUDING ALL);"
+             "BEGIN; CREATE TABLE forge_partitions.%s (LIKE %s INCLUDING ALL);"
              " ALTER TABLE forge_partitions.%s ENABLE ROW LEVEL SECURITY; ALTER TABLE forge_partitions.%s FORCE ROW LEVEL SECURITY;"
              " CREATE POLICY tenant ON forge_partitions.%s USING (organization_id = current_setting('forge.organization_id')::uuid)"
              " WITH CHECK (organization_id = current_setting('forge.organization_id')::uuid);"
-             " ALTER TABLE idempotency ATTACH PARTITION forge_partitions.%s FOR VALUES FROM ('%s') TO ('%s'); COMMIT",
-             name, name, name, name, name, from, to);
+             " ALTER TABLE %s ATTACH PARTITION forge_partitions.%s FOR VALUES FROM ('%s') TO ('%s'); COMMIT",
+             name, parent->table, name, name, name, parent->table, name, from, to);
     return run_ddl(maintainer, sql, "making a partition", &maintainer->report->partitions_made, error);
+}
+
+static forge_code make_partitions(struct db_maintainer *maintainer, const struct parent *parent, struct forge_error *error)
+{
+    int64_t now_s = maintainer->config->now_us / 1000000, today_s = now_s - now_s % DAY_S;
+    forge_code rc = FORGE_OK;
+    for (int day = parent->first_day; day <= parent->last_day && rc == FORGE_OK; day++) {
+        int64_t day_s = today_s + (int64_t)day * DAY_S;
+        if (parent != &idempotency || day_s > now_s + BEGINS_AFTER_S)
+            rc = make_partition(maintainer, parent, day_s, error);
+    }
+    return rc;
 }
 
 /* When the day of a partition ends, in seconds; 0 for a name that is none of a day's. */
 static int64_t partition_end(const char *name)
 {
     struct tm day = {0};
-    if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || strptime(name + strlen(PREFIX), "%Y%m%d", &day) == NULL)
+    if (strncmp(name, idempotency.prefix, strlen(idempotency.prefix)) != 0 ||
+        strptime(name + strlen(idempotency.prefix), "%Y%m%d", &day) == NULL)
         return 0;
     return (int64_t)timegm(&day) + DAY_S;
 }
@@ -110,10 +145,8 @@ static forge_code drop_partitions(struct db_maintainer *maintainer, struct forge
 
 forge_code db_maintain_partitions(struct db_maintainer *maintainer, struct forge_error *error)
 {
-    int64_t now_s = maintainer->config->now_us / 1000000, today_s = now_s - now_s % DAY_S;
-    forge_code rc = FORGE_OK;
-    for (int day = 1; day <= DAYS_AHEAD && rc == FORGE_OK; day++)
-        if (today_s + (int64_t)day * DAY_S > now_s + BEGINS_AFTER_S)
-            rc = make_partition(maintainer, today_s + (int64_t)day * DAY_S, error);
+    forge_code rc = make_partitions(maintainer, &spans, error);
+    if (rc == FORGE_OK)
+        rc = make_partitions(maintainer, &idempotency, error);
     return rc == FORGE_OK ? drop_partitions(maintainer, error) : rc;
 }

@@ -22,10 +22,11 @@ struct rpc_server; /* private to rpc */
 
 /* What handlers need to know of the server's settings; the same for the life of the server. */
 struct rpc_settings {
-    const struct auth_keys *keys; /* for auth/lockout.h and auth/secret.h */
-    bool development;             /* mode=development: short passwords are allowed */
-    size_t message_max;           /* bytes of a message after the connection's first verified credential */
-    size_t reply_max;             /* bytes of a reply's payload */
+    const struct auth_keys *keys;                /* for auth/lockout.h and auth/secret.h */
+    bool development;                            /* mode=development: short passwords are allowed */
+    size_t message_max;                          /* bytes of a message after the connection's first verified credential */
+    size_t reply_max;                            /* bytes of a reply's payload */
+    unsigned span_age_max_ms, span_ahead_max_ms; /* how long ago and how far ahead a span may start */
 };
 
 struct rpc_call {

@@ -35,6 +35,8 @@ void rpc_server_config_init(struct rpc_server_config *config)
         .parked_per_principal = 256,
         .parked_total = 16384,
         .usage_flush_ms = 10000,
+        .span_age_max_ms = 24 * 3600 * 1000,
+        .span_ahead_max_ms = 10 * 60 * 1000,
         .message_unproven_max = 16 << 10,
         .message_max = 4 << 20,
         .reply_max = 4 << 20,
@@ -245,8 +247,12 @@ forge_code rpc_server_new(const struct rpc_server_config *config, struct rpc_ser
     server->config = *config;
     strncpy(server->instance, config->instance ? config->instance : "", sizeof server->instance - 1);
     server->config.instance = server->instance;
-    server->settings = (struct rpc_settings){
-        .keys = config->keys, .development = config->development, .message_max = config->message_max, .reply_max = config->reply_max};
+    server->settings = (struct rpc_settings){.keys = config->keys,
+                                             .development = config->development,
+                                             .message_max = config->message_max,
+                                             .reply_max = config->reply_max,
+                                             .span_age_max_ms = config->span_age_max_ms,
+                                             .span_ahead_max_ms = config->span_ahead_max_ms};
     init_locks(server);
     code = match_rules(server, error);
     if (code == FORGE_OK)

@@ -55,6 +55,8 @@ struct rpc_server_config {
     unsigned parked_per_principal;           /* (256) */
     unsigned parked_total;                   /* (16,384) */
     unsigned usage_flush_ms;                 /* how often counted usage is written (10,000) */
+    unsigned span_age_max_ms;                /* how long ago an ingested span may start (24 h) */
+    unsigned span_ahead_max_ms;              /* how far ahead (10 min) */
     size_t message_unproven_max;             /* bytes of a message before the first verified credential (16 KiB) */
     size_t message_max;                      /* bytes of a message after it (4 MiB) */
     size_t reply_max;                        /* bytes of a reply's payload (4 MiB) */

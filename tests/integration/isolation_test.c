@@ -2,6 +2,7 @@
  * and with a key bound to another project, each before and after the server has the credential in its cache. Nothing of the first
  * organization may show in what the others are answered, and nothing of it may change. A method that is added needs a row here. */
 #include "support/world.h"
+#include "wire/clock.h"
 #include "wire/json.h"
 
 #include <setjmp.h>
@@ -17,13 +18,14 @@
 #define PROJECT "forge.v1.ProjectService/"
 #define PROMPT "forge.v1.PromptService/"
 #define EVALUATION "forge.v1.EvaluationService/"
+#define TRACE "forge.v1.TraceService/"
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
 /* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
- * $e evaluation, all of the organization at home; $n a new number. */
+ * $e evaluation, all of the organization at home; $n a new number, $t the time in nanoseconds. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -180,6 +182,10 @@ static const struct row {
     {EVALUATION "CompleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "CancelEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "DeleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {TRACE "IngestSpans",
+     "{\"project_id\": \"$p\", \"spans\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"span_id\": \"b7ad6b7169203331\","
+     " \"name\": \"step $n\", \"start_ns\": \"$t\", \"end_ns\": \"$t\"}]}",
+     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -223,7 +229,7 @@ static char *fill_in(const char *template)
 {
     char *text = forge_arena_strdup(&arena, "");
     for (const char *at = template; *at; at++) {
-        char letter[2] = {*at, 0}, number[16];
+        char letter[2] = {*at, 0}, number[24];
         const char *part = letter;
         if (*at == '$') {
             snprintf(number, sizeof number, "%u", fresh_number);
@@ -251,6 +257,10 @@ static char *fill_in(const char *template)
                 break;
             case 'm':
                 part = model_id;
+                break;
+            case 't':
+                snprintf(number, sizeof number, "%lld000", (long long)forge_clock_wall_us());
+                part = number;
                 break;
             case 'u':
                 part = user_id;
@@ -605,6 +615,8 @@ static int64_t state_of_home(void)
         "(SELECT count(*)::text FROM dataset_items WHERE organization_id = '%s') || "
         "(SELECT string_agg(e::text, ',' ORDER BY e.id) FROM evaluations e WHERE organization_id = '%s') || "
         "(SELECT string_agg(r::text, ',' ORDER BY r.evaluation_id, r.item_key) FROM evaluation_results r WHERE organization_id = '%s') || "
+        "(SELECT count(*)::text FROM spans WHERE organization_id = '%s') || (SELECT count(*)::text FROM traces WHERE organization_id = "
+        "'%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "
@@ -613,7 +625,8 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id, key_id);
+        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id,
+        key_id);
 }
 
 /* ---- tests ---- */

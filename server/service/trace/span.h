@@ -14,12 +14,12 @@ enum { TRACE_ID_BYTES = 16, TRACE_SPAN_ID_BYTES = 8, TRACE_NO_COST = -1 };
 /* What became of a span that was to be stored. */
 enum trace_outcome {
     TRACE_ACCEPTED,
-    TRACE_DUPLICATE,  /* the same content is stored under its identity */
-    TRACE_CONFLICT,   /* other content is */
-    TRACE_FULL,       /* its trace takes no more spans */
-    TRACE_NO_DAY,     /* there is no partition for its day */
-    TRACE_GONE,       /* what stood in its way was deleted at the same moment */
-    TRACE_NO_PROJECT, /* its project does not exist (any more) */
+    TRACE_DUPLICATE, /* the same content is stored under its identity */
+    TRACE_CONFLICT,  /* other content is */
+    TRACE_FULL,      /* its trace takes no more spans */
+    TRACE_NO_DAY,    /* there is no partition for its day */
+    TRACE_GONE,      /* what stood in its way was deleted at the same moment */
+    TRACE_NO_PROJECT /* its project does not exist (any more) */
 };
 
 /* A span as columns. Texts are NULL and ids nil where there is none. */
@@ -33,6 +33,7 @@ struct trace_span {
     int64_t input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens;
     bool has_usage;
     int64_t cost_micros; /* TRACE_NO_COST = not known */
+    bool cost_is_given;
     int64_t time_to_first_token_us;
     struct forge_uuid model_id, price_id, prompt_id;
     int32_t prompt_version;
@@ -40,8 +41,9 @@ struct trace_span {
     struct db_bytes details; /* all that no column holds, as a packed Span */
     struct db_bytes content_hash;
     size_t packed_bytes;
-    size_t order; /* among the spans that came with it */
     enum trace_outcome outcome;
+    size_t order;                   /* among the spans that are stored with it */
+    const struct trace_span *first; /* of these, the one with the same identity that comes before it; NULL = none */
 };
 
 /* What a request says of all its spans that say nothing themselves, checked. */

@@ -327,6 +327,7 @@ void trace_span_map(struct rpc_call *call, const Forge__V1__Span *in, struct tra
     out->model = text_of(&found, in->model, FROM(RESPONSE_MODEL, REQUEST_MODEL));
     out->parameters = parameters_of(call, in);
     usage_map(&found, in, out);
+    out->cost_is_given = in->cost_micros != NULL;
     out->cost_micros = in->cost_micros != NULL ? in->cost_micros->value : TRACE_NO_COST;
     out->time_to_first_token_us = in->time_to_first_token_us;
     prompt_map(call, &found, in, out);

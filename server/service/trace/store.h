@@ -1,0 +1,15 @@
+/* Spans of one organization into the database. Private to the trace service. */
+#ifndef SERVER_SERVICE_TRACE_STORE_H
+#define SERVER_SERVICE_TRACE_STORE_H
+
+#include "service/trace/span.h"
+
+enum { TRACE_SPANS_MAX = 100000 /* of one trace */ };
+
+/* Stores the spans in one transaction and writes what became of each into its outcome; with OK that is durable. Puts the spans into the
+ * order of their keys. Blocks up to the session's deadline. An error says nothing of the spans: none was stored, or, after a lost COMMIT,
+ * nobody knows; sending them again is safe either way. The session is bound to the organization, the arena is the session's. */
+forge_code trace_store(struct db_session *db, struct forge_arena *arena, const struct forge_uuid *organization_id, int64_t now_us,
+                       struct trace_span **spans, size_t count, struct forge_error *error) FORGE_MUST_CHECK;
+
+#endif

@@ -49,7 +49,7 @@ struct serve {
     struct forge_byte_budget budget;
     struct forge_tls *tls;
     struct auth_principal_cache *principals;
-    struct db_pool *pool, *slow_pool;
+    struct db_pool *pool, *slow_pool, *group_pool;
     struct db_change_feed *feed;
     struct rpc_server *rpc;
     struct rpc_nng_listener *ipc;
@@ -269,7 +269,11 @@ static forge_code start_database(struct serve *serve, struct forge_error *error)
         return rc;
     pool.kept_max = serve->config.rpc.auth_threads;
     pool.extra_max = 0;
-    return db_pool_new(&pool, &serve->slow_pool, error);
+    rc = db_pool_new(&pool, &serve->slow_pool, error);
+    if (rc != FORGE_OK)
+        return rc;
+    pool.kept_max = serve->config.rpc.group_threads;
+    return db_pool_new(&pool, &serve->group_pool, error);
 }
 
 /* After the RPC server, which it wakes, and before any call. */
@@ -290,6 +294,7 @@ static forge_code start_rpc(struct serve *serve, struct forge_error *error)
     struct rpc_server_config *rpc = &serve->config.rpc;
     rpc->pool = serve->pool;
     rpc->slow_pool = serve->slow_pool;
+    rpc->group_pool = serve->group_pool;
     rpc->keys = &serve->keys;
     rpc->principals = serve->principals;
     rpc->metrics = serve->metrics;
@@ -387,6 +392,7 @@ static void stop(struct serve *serve)
     rpc_server_free(serve->rpc);
     app_maintainer_stop(serve->maintainer);
     db_change_feed_free(serve->feed);
+    db_pool_free(serve->group_pool);
     db_pool_free(serve->slow_pool);
     db_pool_free(serve->pool);
     auth_principal_cache_free(serve->principals);

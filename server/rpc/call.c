@@ -219,6 +219,12 @@ forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_
     return forge_error_set(&call->error, FORGE_UNAVAILABLE, "the server is draining");
 }
 
+forge_code rpc_call_join(struct rpc_call *call, const struct rpc_group_kind *kind, void *work, size_t weight)
+{
+    rpc_active_of(call)->join = (struct rpc_join){.kind = kind, .work = work, .weight = weight};
+    return FORGE_PARKED;
+}
+
 void rpc_call_unpark(struct rpc_call *call)
 {
     struct rpc_active *active = rpc_active_of(call);

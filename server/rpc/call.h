@@ -63,6 +63,18 @@ void rpc_call_unpark(struct rpc_call *call);
 void rpc_wake(struct rpc_server *server, const char *key);
 void rpc_wake_all(struct rpc_server *server, const char *prefix);
 
+/* For handlers whose calls are cheaper together (rpc/group.h): return rpc_call_join(...) is the last act, and makes the call one of a group
+ * of the same organization and kind, or alone. Then run does the work of all of them in one transaction of the session, which is bound to
+ * the organization; what it fails with is told to each, after each was tried alone. After it succeeded, finish fills each call's reply; the
+ * call has no session any more. Both run on another thread, with the call and its arena as the handler left them. */
+struct rpc_group_kind {
+    size_t weight_max; /* of a group of several */
+    forge_code (*run)(struct db_session *db, struct forge_arena *arena, const struct forge_uuid *organization_id, void *const *works,
+                      size_t count, struct forge_error *error);
+    forge_code (*finish)(struct rpc_call *call, void *work, ProtobufCMessage *reply);
+};
+forge_code rpc_call_join(struct rpc_call *call, const struct rpc_group_kind *kind, void *work, size_t weight) FORGE_MUST_CHECK;
+
 /* For control's handlers: the state of this server, and the queued or parked call of the same principal on the same connection. */
 bool rpc_server_is_draining(const struct rpc_server *server);
 bool rpc_server_is_ready(const struct rpc_server *server,

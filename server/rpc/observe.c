@@ -1,6 +1,7 @@
 #include "rpc/observe.h"
 
 #include "base/log.h"
+#include "rpc/group.h"
 #include "rpc/workers.h"
 
 #include <stdlib.h>
@@ -19,6 +20,12 @@ static double read_queued(void *user, unsigned index)
 {
     const struct rpc_server *server = user;
     return server->workers ? rpc_workers_queued(server->workers, index) : 0;
+}
+
+static double read_joined(void *user, unsigned index)
+{
+    const struct rpc_server *server = user;
+    return server->groups ? rpc_groups_waiting(server->groups) : 0;
 }
 
 static double read_parked(void *user, unsigned index)
@@ -70,6 +77,8 @@ forge_code rpc_observe_init(struct rpc_server *server, struct forge_error *error
     metrics->handshakes =
         base_metric_new(registry, BASE_METRIC_COUNTER, "forged_tls_handshakes_total", "TLS handshakes, by result.", &by_result, 1);
     base_metric_new_function(registry, BASE_METRIC_GAUGE, "forged_queue_length", "Calls that wait for a worker.", &by_queue, read_queued,
+                             server);
+    base_metric_new_function(registry, BASE_METRIC_GAUGE, "forged_joined_calls", "Calls that wait to be committed.", NULL, read_joined,
                              server);
     base_metric_new_function(registry, BASE_METRIC_GAUGE, "forged_parked_calls", "Calls that wait for an event.", NULL, read_parked,
                              server);

@@ -1,5 +1,6 @@
 #include "rpc/run.h"
 
+#include "rpc/group.h"
 #include "rpc/reply.h"
 #include "rpc/write_private.h"
 #include "wire/clock.h"
@@ -58,6 +59,7 @@ forge_code rpc_run_handler(struct rpc_active *active)
     protobuf_c_message_init(method->output, reply);
     active->reply = reply;
     active->usage = NULL;
+    active->join.kind = NULL;
     active->handler_ran = true;
     forge_code code = method->handler(&active->call, active->request, reply);
     active->call.error.not_executed = false;
@@ -127,5 +129,9 @@ void rpc_run_on_worker(struct rpc_active *active, struct db_pool *pool)
     active->code = work(active, pool, &step);
     db_pool_release(active->call.db);
     active->call.db = NULL;
+    if (active->code == FORGE_PARKED && active->join.kind) {
+        rpc_groups_put(rpc_active_server(active)->groups, active);
+        return; /* it is not ours any more */
+    }
     rpc_active_hand_back(active, active->code == FORGE_PARKED ? RPC_STEP_SETTLE : step);
 }

@@ -1,4 +1,5 @@
 #include "rpc/dispatch.h"
+#include "rpc/group.h"
 #include "rpc/observe.h"
 #include "rpc/workers.h"
 #include "rpc/write_private.h"
@@ -19,6 +20,7 @@ void rpc_server_config_init(struct rpc_server_config *config)
         .workers = 15,
         .workers_interactive = 2,
         .auth_threads = threads > 1 ? threads - 1 : 1,
+        .group_threads = 4,
         .queue_interactive = 1024,
         .queue_write = 1024,
         .queue_ingest = 256,
@@ -159,6 +161,7 @@ static forge_code check_config(const struct rpc_server_config *config, struct fo
         {"loops", config->loops, 1, FORGE_LOOPS_MAX},
         {"workers", config->workers, 1, 1024},
         {"auth threads", config->auth_threads, 1, 256},
+        {"group threads", config->group_threads, 1, 256},
         {"workers kept for interactive calls", config->workers_interactive, 0, config->workers - 1},
         {"queue for interactive calls", config->queue_interactive, 1, UINT32_MAX},
         {"queue for write calls", config->queue_write, 1, UINT32_MAX},
@@ -262,6 +265,8 @@ forge_code rpc_server_new(const struct rpc_server_config *config, struct rpc_ser
     if (code == FORGE_OK)
         code = start_usage(server, error);
     if (code == FORGE_OK)
+        code = rpc_groups_new(server, &server->groups, error);
+    if (code == FORGE_OK)
         code = rpc_workers_new(server, &server->workers, error);
     if (code != FORGE_OK) {
         rpc_server_free(server);
@@ -354,9 +359,12 @@ void rpc_server_free(struct rpc_server *server)
     stop_accepting(server);
     if (server->workers)
         rpc_workers_stop(server->workers);
+    if (server->groups)
+        rpc_groups_stop(server->groups); /* behind the workers, who give it calls, and before the loops, who get them back */
     forge_loops_free(server->loops);
     free_calls(server);
     rpc_workers_free(server->workers);
+    rpc_groups_free(server->groups);
     rpc_usage_free(server->usage);
     rpc_parked_free(server->parked);
     rpc_duplicates_free(server->duplicates);

@@ -26,8 +26,9 @@ typedef void (*rpc_changed)(void *user, const struct forge_uuid *organization_id
 /* rpc_server_config_init() fills in the defaults given in parentheses; the pointers of the first block are the caller's to set and
  * must outlive the server. Strings are copied. */
 struct rpc_server_config {
-    struct db_pool *pool;      /* for workers */
-    struct db_pool *slow_pool; /* for the auth threads (kept_max = their number); NULL = pool */
+    struct db_pool *pool;       /* for workers */
+    struct db_pool *slow_pool;  /* for the auth threads (kept_max = their number); NULL = pool */
+    struct db_pool *group_pool; /* for the group threads, likewise */
     const struct auth_keys *keys;
     struct auth_principal_cache *principals;
     struct base_metrics *metrics;
@@ -43,6 +44,7 @@ struct rpc_server_config {
     unsigned workers;                        /* threads (15) */
     unsigned workers_interactive;            /* of these, kept for interactive calls (2) */
     unsigned auth_threads;                   /* threads for methods marked slow (cores - 1, at least 1) */
+    unsigned group_threads;                  /* threads that commit what handlers of ingest leave to them (4) */
     unsigned queue_interactive, queue_write; /* calls that may wait per class (1,024, 1,024) */
     unsigned queue_ingest, queue_batch;      /* (256, 128) */
     unsigned queue_slow;                     /* (16) */

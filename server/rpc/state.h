@@ -5,6 +5,7 @@
  * So a connection and its list of calls are touched by one thread and need no lock.
  *
  *     loop -- put --> queue -- take --> worker -- hand back --> loop          (base_queue_remove on the loop: cancel, closed link)
+ *     worker -- put --> group -- hand back --> loop
  *     loop -- settle --> parked -- wake, take (any thread) -- hand back --> loop      (remove on the loop: timer, cancel, closed link)
  */
 #ifndef SERVER_RPC_STATE_H
@@ -36,6 +37,14 @@ enum rpc_step {
 
 struct rpc_loop;
 struct rpc_write;
+
+/* Of a call whose handler has joined a group. */
+struct rpc_join {
+    const struct rpc_group_kind *kind; /* NULL = it has not */
+    void *work;
+    size_t weight;
+    struct rpc_active *next; /* that waits behind it */
+};
 
 /* One call. */
 struct rpc_active {
@@ -80,6 +89,7 @@ struct rpc_active {
     struct forge_timer timer;
     struct rpc_parked_entry parked;
     uint64_t park_until_ms;
+    struct rpc_join join;
 };
 
 struct rpc_connection {
@@ -118,6 +128,7 @@ struct rpc_metrics {
 };
 
 struct rpc_workers;
+struct rpc_groups;
 struct rpc_duplicates;
 
 struct rpc_server {
@@ -129,6 +140,7 @@ struct rpc_server {
     struct rpc_loop *loop_states;
     struct forge_link_listener *listener;
     struct rpc_workers *workers;
+    struct rpc_groups *groups;
     struct rpc_parked *parked;
     struct rpc_duplicates *duplicates;
     struct rpc_usage *usage;

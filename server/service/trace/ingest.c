@@ -3,6 +3,7 @@
 #include "service/reply.h"
 #include "service/trace/store.h"
 #include "service/validate.h"
+#include "wire/clock.h"
 
 #include "rpc_table.h"
 
@@ -10,7 +11,8 @@ enum { SPANS_PER_CALL_MAX = 1000, MILLISECOND_US = 1000, MINUTE_MS = 60000 };
 
 /* The spans of a call that can be stored; index: which one of the request each is. */
 struct batch {
-    struct trace_span *spans, **list;
+    struct forge_uuid project_id;
+    struct trace_span *spans;
     size_t count, *index;
 };
 
@@ -65,15 +67,15 @@ static forge_code batch_fill(struct rpc_call *call, const Forge__V1__IngestSpans
                              struct batch *batch, Forge__V1__IngestSpansResponse *out)
 {
     out->verdicts = forge_arena_calloc(call->arena, in->n_spans, sizeof out->verdicts[0]);
-    *batch = (struct batch){.spans = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->spans),
-                            .list = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->list),
-                            .index = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->index)};
+    if (batch != NULL)
+        *batch = (struct batch){.project_id = defaults->project_id,
+                                .spans = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->spans),
+                                .index = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->index)};
     for (size_t i = 0; i < in->n_spans && !forge_arena_has_overflowed(call->arena); i++) {
         Forge__V1__SpanVerdict *verdict = verdict_add(call, out);
         struct trace_span *span = &batch->spans[batch->count];
         if (verdict == NULL || !span_read(call, in->spans[i], defaults, span, verdict->verdict))
             continue;
-        batch->list[batch->count] = span;
         batch->index[batch->count++] = i;
     }
     if (forge_arena_has_overflowed(call->arena))
@@ -119,8 +121,9 @@ static void add_saturated(int64_t *sum, int64_t amount)
         *sum = INT64_MAX;
 }
 
-static void count_used(struct rpc_call *call, const struct batch *batch, const struct forge_uuid *project_id)
+static void count_used(struct rpc_call *call, const struct batch *batch)
 {
+    const struct forge_uuid *project_id = &batch->project_id;
     int64_t spans = 0, bytes = 0, tokens = 0, cost_micros = 0;
     for (size_t i = 0; i < batch->count; i++) {
         const struct trace_span *span = &batch->spans[i];
@@ -161,22 +164,48 @@ static forge_code request_check(struct rpc_call *call, const Forge__V1__IngestSp
     return validate_end_in_project(call, &out->project_id);
 }
 
+/* The spans of all calls in one transaction. */
+static forge_code store_all(struct db_session *db, struct forge_arena *arena, const struct forge_uuid *organization_id, void *const *works,
+                            size_t count, struct forge_error *error)
+{
+    size_t span_count = 0;
+    for (size_t i = 0; i < count; i++)
+        span_count += ((const struct batch *)works[i])->count;
+    struct trace_span **spans = forge_arena_calloc(arena, span_count, sizeof(struct trace_span *));
+    if (spans == NULL)
+        return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the spans need too much memory");
+    span_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct batch *batch = works[i];
+        for (size_t j = 0; j < batch->count; j++)
+            spans[span_count++] = &batch->spans[j];
+    }
+    return trace_store(db, arena, organization_id, forge_clock_wall_us(), spans, span_count, error);
+}
+
+static forge_code ingest_finish(struct rpc_call *call, void *work, ProtobufCMessage *reply)
+{
+    const struct batch *batch = work;
+    Forge__V1__IngestSpansResponse *out = (Forge__V1__IngestSpansResponse *)reply;
+    if (batch->count > 0 && batch->spans[0].outcome == TRACE_NO_PROJECT) /* of one, of all */
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &batch->project_id));
+    for (size_t i = 0; i < batch->count; i++)
+        verdict_set(call, &batch->spans[i], out->verdicts[batch->index[i]]->verdict);
+    count_verdicts(out);
+    count_used(call, batch);
+    return FORGE_OK;
+}
+
+static const struct rpc_group_kind together = {.weight_max = SPANS_PER_CALL_MAX, .run = store_all, .finish = ingest_finish};
+
 forge_code trace_ingest_spans(struct rpc_call *call, const Forge__V1__IngestSpansRequest *in, Forge__V1__IngestSpansResponse *out)
 {
     struct trace_defaults defaults;
-    struct batch batch;
+    struct batch *batch = forge_arena_alloc(call->arena, sizeof *batch);
     forge_code rc = request_check(call, in, &defaults);
     if (rc == FORGE_OK)
-        rc = batch_fill(call, in, &defaults, &batch, out);
-    if (rc == FORGE_OK && batch.count > 0)
-        rc = trace_store(call->db, call->arena, &call->principal.organization_id, call->now_us, batch.list, batch.count, &call->error);
+        rc = batch_fill(call, in, &defaults, batch, out);
     if (rc != FORGE_OK)
         return rc;
-    if (batch.count > 0 && batch.spans[0].outcome == TRACE_NO_PROJECT) /* of one, of all */
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &defaults.project_id));
-    for (size_t i = 0; i < batch.count; i++)
-        verdict_set(call, &batch.spans[i], out->verdicts[batch.index[i]]->verdict);
-    count_verdicts(out);
-    count_used(call, &batch, &defaults.project_id);
-    return FORGE_OK;
+    return batch->count > 0 ? rpc_call_join(call, &together, batch, batch->count) : ingest_finish(call, batch, &out->base);
 }

@@ -343,12 +343,21 @@ static forge_code compare(struct store *store)
     return rc;
 }
 
+/* What an attempt before has found, but for days without a partition. */
+static void forget(struct trace_span *span)
+{
+    if (span->outcome != TRACE_NO_DAY)
+        span->outcome = TRACE_ACCEPTED;
+    if (!span->cost_is_given)
+        span->cost_micros = TRACE_NO_COST;
+    span->model_id = span->price_id = (struct forge_uuid){0};
+}
+
 static forge_code store_once(struct store *store)
 {
     bool unknown;
     for (size_t i = 0; i < store->count; i++)
-        if (store->spans[i]->outcome != TRACE_NO_DAY)
-            store->spans[i]->outcome = TRACE_ACCEPTED;
+        forget(store->spans[i]);
     db_tx_begin(store->db);
     forge_code rc = open_traces(store);
     if (rc == FORGE_OK)

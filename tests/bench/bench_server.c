@@ -1,5 +1,6 @@
 /* bench_server: the product as tests/bench/run measures it. Prints one line of JSON when it is ready: {"address","ca","certificate","key",
- * "token","project","prompt"}, the prompt with content of about 1 KiB, and ends when standard input does. */
+ * "token","project","prompt","ingest_token","database"}: the prompt has content of about 1 KiB, the database is the superuser's URL of a
+ * PostgreSQL that flushes to disk. Ends when standard input does. */
 #include "support/world.h"
 
 #include <stdio.h>
@@ -26,7 +27,10 @@ int main(void)
 {
     static struct world world;
     char content[CONTENT_BYTES + 1], prompt_id[WORLD_ID_SIZE], input[256];
-    world_open(&world, NULL);
+    const struct world_options options = {.checksums = true};
+    world_open(&world, &options);
+    while (world_number(&world, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'spans'::regclass") == 0)
+        world_sleep_ms(10); /* the server makes them in its first pass */
     struct forge_channel *channel = world_channel(&world, 0, world.home.session_token);
     make_content(content);
     world_create_prompt(&world, channel, &world.home, "code-review", content, prompt_id);
@@ -34,10 +38,9 @@ int main(void)
     struct tls_files *tls = forged_world_tls(world.files);
     /* A literal address: a name may stand for two, and then libforge opens two connections. */
     printf("{\"address\":\"127.0.0.1:%u\",\"ca\":\"%s\",\"certificate\":\"%s\",\"key\":\"%s\",\"token\":\"%s\",\"project\":\"%s\","
-           "\"prompt\":\"code-"
-           "review\"}\n",
+           "\"prompt\":\"code-review\",\"ingest_token\":\"%s\",\"database\":\"%s\"}\n",
            (unsigned)world.servers[0].port, tls_files_path(tls, "ca.pem"), tls_files_path(tls, "server.pem"),
-           tls_files_path(tls, "server.key"), world.home.read_key, world.home.project_id);
+           tls_files_path(tls, "server.key"), world.home.read_key, world.home.project_id, world.home.ingest_key, world.superuser_url);
     fflush(stdout);
     while (read(STDIN_FILENO, input, sizeof input) > 0)
         ;

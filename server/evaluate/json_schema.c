@@ -479,6 +479,24 @@ void json_schema_free(struct json_schema *schema)
 
 /* --- applying --- */
 
+enum json_schema_result json_schema_apply_value(const struct json_schema *schema, const json_t *value, char *out_message,
+                                                size_t message_size, uint64_t *out_work)
+{
+    struct validation validation = {
+        .steps = JSON_SCHEMA_STEPS_MAX, .work = EVALUATE_PATTERN_WORK, .message = out_message, .message_size = message_size};
+    out_message[0] = '\0';
+    bool fits = json_schema_check_node(&validation, schema->root, value);
+    if (out_work != NULL)
+        *out_work += STEP_WORK * (JSON_SCHEMA_STEPS_MAX - validation.steps) + EVALUATE_PATTERN_WORK - validation.work;
+    if (validation.no_memory)
+        return JSON_SCHEMA_NO_MEMORY;
+    if (validation.limit != NULL) {
+        snprintf(out_message, message_size, "checking it met the %s", validation.limit);
+        return JSON_SCHEMA_LIMIT;
+    }
+    return fits ? JSON_SCHEMA_FITS : JSON_SCHEMA_DIFFERS;
+}
+
 enum json_schema_result json_schema_apply(const struct json_schema *schema, const char *text, size_t size, char *out_message,
                                           size_t message_size, uint64_t *out_work)
 {
@@ -494,17 +512,7 @@ enum json_schema_result json_schema_apply(const struct json_schema *schema, cons
     case EVALUATE_JSON_READ:
         break;
     }
-    struct validation validation = {
-        .steps = JSON_SCHEMA_STEPS_MAX, .work = EVALUATE_PATTERN_WORK, .message = out_message, .message_size = message_size};
-    bool fits = json_schema_check_node(&validation, schema->root, value);
+    enum json_schema_result result = json_schema_apply_value(schema, value, out_message, message_size, out_work);
     json_decref(value);
-    if (out_work != NULL)
-        *out_work += STEP_WORK * (JSON_SCHEMA_STEPS_MAX - validation.steps) + EVALUATE_PATTERN_WORK - validation.work;
-    if (validation.no_memory)
-        return JSON_SCHEMA_NO_MEMORY;
-    if (validation.limit != NULL) {
-        snprintf(out_message, message_size, "checking it met the %s", validation.limit);
-        return JSON_SCHEMA_LIMIT;
-    }
-    return fits ? JSON_SCHEMA_FITS : JSON_SCHEMA_DIFFERS;
+    return result;
 }

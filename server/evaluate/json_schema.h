@@ -26,6 +26,7 @@ enum json_schema_result {
 };
 
 struct json_schema;
+struct json_t;
 
 /* Of size bytes; the caller frees it. NULL when it is no schema or there is no memory: out_message, with room for message_size bytes, says
  * what is wrong and where in the schema (JSON Pointer); it is empty when there is no memory. */
@@ -37,5 +38,8 @@ void json_schema_free(struct json_schema *schema);
  * (may be NULL): the steps and bytes that it cost. */
 enum json_schema_result json_schema_apply(const struct json_schema *schema, const char *text, size_t size, char *out_message,
                                           size_t message_size, uint64_t *out_work);
+/* The same of a value that is read already (json_value.h); adds to *out_work. */
+enum json_schema_result json_schema_apply_value(const struct json_schema *schema, const struct json_t *value, char *out_message,
+                                                size_t message_size, uint64_t *out_work);
 
 #endif

@@ -20,10 +20,18 @@ struct evaluate_pattern {
     uint32_t item_work;     /* most bytes that one item walks without moving on, above what the callouts see */
     bool has_backreference; /* each may walk as much as its group holds without moving on */
 };
-struct walk {
+/* A callout belongs to one search, the limits to all of them: hence a context of its own. */
+struct evaluate_search {
     const struct evaluate_pattern *pattern;
+    const char *text;
+    size_t size;
     uint64_t *work;
-    size_t position;
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack; /* NULL until a match needs more than PCRE2 takes by itself */
+    size_t start;           /* of what is still to be searched */
+    uint32_t options;
+    size_t walked_to; /* by the callouts of the match in progress */
 };
 
 /* The largest repeat count in the pattern: a{1000} may walk 999 bytes, fail and leave no trace. Any number behind a brace will do: too much
@@ -112,42 +120,26 @@ static size_t longest_group(const pcre2_callout_block *block)
 
 static int count_work(pcre2_callout_block *block, void *data)
 {
-    struct walk *walk = data;
+    struct evaluate_search *search = data;
     size_t position = block->current_position;
-    uint64_t cost = position > walk->position ? position - walk->position : walk->position - position;
-    cost += walk->pattern->item_work;
-    if (walk->pattern->has_backreference)
+    uint64_t cost = position > search->walked_to ? position - search->walked_to : search->walked_to - position;
+    cost += search->pattern->item_work;
+    if (search->pattern->has_backreference)
         cost += longest_group(block);
-    walk->position = position;
-    if (cost > *walk->work) {
-        *walk->work = 0;
+    search->walked_to = position;
+    if (cost > *search->work) {
+        *search->work = 0;
         return STOPPED_BY_WORK;
     }
-    *walk->work -= cost;
+    *search->work -= cost;
     return 0;
-}
-
-/* A callout belongs to one match, the limits to all of them: hence the copy. */
-static int match_once(const struct evaluate_pattern *pattern, const char *text, size_t size, uint64_t *work, pcre2_match_data *data,
-                      pcre2_jit_stack *stack)
-{
-    struct walk walk = {.pattern = pattern, .work = work};
-    pcre2_match_context *context = pcre2_match_context_copy(pattern->limits);
-    if (context == NULL)
-        return PCRE2_ERROR_NOMEMORY;
-    pcre2_set_callout(context, count_work, &walk);
-    if (stack != NULL)
-        pcre2_jit_stack_assign(context, NULL, stack);
-    int found = pcre2_match(pattern->code, (PCRE2_SPTR)text, size, 0, 0, data, context);
-    pcre2_match_context_free(context);
-    return found;
 }
 
 static const char *limit_name(int error)
 {
     switch (error) {
     case STOPPED_BY_WORK:
-        return "work limit of 50,000,000 bytes walked";
+        return "limit of bytes walked";
     case PCRE2_ERROR_MATCHLIMIT:
         return "match limit of 10,000,000 steps";
     case PCRE2_ERROR_DEPTHLIMIT:
@@ -161,27 +153,87 @@ static const char *limit_name(int error)
     }
 }
 
+struct evaluate_search *evaluate_search_begin(const struct evaluate_pattern *pattern, const char *text, size_t size, uint64_t *work)
+{
+    struct evaluate_search *search = calloc(1, sizeof *search);
+    if (search == NULL)
+        return NULL;
+    *search = (struct evaluate_search){.pattern = pattern, .text = text, .size = size, .work = work};
+    search->data = pcre2_match_data_create(1, NULL);
+    search->context = pcre2_match_context_copy(pattern->limits);
+    if (search->data == NULL || search->context == NULL) {
+        evaluate_search_end(search);
+        return NULL;
+    }
+    pcre2_set_callout(search->context, count_work, search);
+    return search;
+}
+
+void evaluate_search_end(struct evaluate_search *search)
+{
+    if (search == NULL)
+        return;
+    pcre2_match_data_free(search->data);
+    pcre2_match_context_free(search->context);
+    pcre2_jit_stack_free(search->stack);
+    free(search);
+}
+
+static int match_once(struct evaluate_search *search)
+{
+    search->walked_to = search->start;
+    return pcre2_match(search->pattern->code, (PCRE2_SPTR)search->text, search->size, search->start, search->options, search->data,
+                       search->context);
+}
+
+static int match_next(struct evaluate_search *search)
+{
+    uint64_t work_before = *search->work;
+    int found = match_once(search);
+    if (found != PCRE2_ERROR_JIT_STACKLIMIT || search->stack != NULL)
+        return found;
+    search->stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
+    if (search->stack == NULL)
+        return PCRE2_ERROR_NOMEMORY;
+    pcre2_jit_stack_assign(search->context, NULL, search->stack);
+    *search->work = work_before; /* the first attempt was ours */
+    return match_once(search);
+}
+
+/* The text was found to be UTF-8 by now: looking again at each of many matches would take the square of it. */
+static void search_move_behind(struct evaluate_search *search, size_t begin, size_t end)
+{
+    search->start = end;
+    search->options = PCRE2_NO_UTF_CHECK | (begin == end ? PCRE2_NOTEMPTY_ATSTART : 0);
+    *search->work -= *search->work < ITEM_WORK ? *search->work : ITEM_WORK;
+}
+
+enum evaluate_match evaluate_search_next(struct evaluate_search *search, size_t *out_begin, size_t *out_end, const char **out_limit)
+{
+    int found = match_next(search);
+    if (found >= 0) {
+        const PCRE2_SIZE *matched = pcre2_get_ovector_pointer(search->data);
+        *out_begin = matched[0];
+        *out_end = matched[1];
+        search_move_behind(search, matched[0], matched[1]);
+        return EVALUATE_MATCH_YES;
+    }
+    *out_limit = limit_name(found);
+    if (*out_limit != NULL) {
+        *out_begin = search->start;
+        *out_end = search->size;
+        return EVALUATE_MATCH_LIMIT;
+    }
+    /* What else there is: no match, an endless recursion of the pattern, text that is no UTF-8. */
+    return found == PCRE2_ERROR_NOMEMORY ? EVALUATE_MATCH_NO_MEMORY : EVALUATE_MATCH_NO;
+}
+
 enum evaluate_match evaluate_pattern_match(const struct evaluate_pattern *pattern, const char *text, size_t size, uint64_t *work,
                                            const char **out_limit)
 {
-    uint64_t work_before = *work;
-    pcre2_match_data *data = pcre2_match_data_create(1, NULL);
-    int found = data != NULL ? match_once(pattern, text, size, work, data, NULL) : PCRE2_ERROR_NOMEMORY;
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-        pcre2_jit_stack *stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
-        found = PCRE2_ERROR_NOMEMORY;
-        if (stack != NULL) {
-            *work = work_before; /* the first attempt was ours */
-            found = match_once(pattern, text, size, work, data, stack);
-        }
-        pcre2_jit_stack_free(stack);
-    }
-    pcre2_match_data_free(data);
-    if (found >= 0)
-        return EVALUATE_MATCH_YES;
-    *out_limit = limit_name(found);
-    if (*out_limit != NULL)
-        return EVALUATE_MATCH_LIMIT;
-    /* What else there is: no match, an endless recursion of the pattern, text that is no UTF-8. */
-    return found == PCRE2_ERROR_NOMEMORY ? EVALUATE_MATCH_NO_MEMORY : EVALUATE_MATCH_NO;
+    size_t begin, end;
+    struct evaluate_search *search = evaluate_search_begin(pattern, text, size, work);
+    enum evaluate_match found = search != NULL ? evaluate_search_next(search, &begin, &end, out_limit) : EVALUATE_MATCH_NO_MEMORY;
+    evaluate_search_end(search);
+    return found;
 }

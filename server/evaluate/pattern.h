@@ -22,6 +22,7 @@ enum evaluate_pattern_option {
 enum evaluate_match { EVALUATE_MATCH_YES, EVALUATE_MATCH_NO, EVALUATE_MATCH_LIMIT, EVALUATE_MATCH_NO_MEMORY };
 
 struct evaluate_pattern;
+struct evaluate_search;
 
 /* The caller frees it. NULL when the pattern is wrong or there is no memory: *out_message, which the caller provides with room for
  * message_size bytes, says what and at which byte; it is empty when there is no memory. text: terminated, UTF-8. */
@@ -33,5 +34,15 @@ void evaluate_pattern_free(struct evaluate_pattern *pattern);
  * names the limit that was met (static storage). */
 enum evaluate_match evaluate_pattern_match(const struct evaluate_pattern *pattern, const char *text, size_t size, uint64_t *work,
                                            const char **out_limit);
+
+/* Looks for the matches of a pattern in a text from left to right; none overlaps another. An empty match counts, and the next one is not
+ * the same. Pattern, text and *work outlive the search, which belongs to one thread; work is taken as above. The caller ends it. NULL: no
+ * memory. */
+struct evaluate_search *evaluate_search_begin(const struct evaluate_pattern *pattern, const char *text, size_t size, uint64_t *work);
+/* EVALUATE_MATCH_YES: the next match is from *out_begin to before *out_end. EVALUATE_MATCH_LIMIT: *out_limit is named, and nothing is
+ * known of the text from *out_begin to *out_end, its end. After any other answer than YES there is no next match. */
+enum evaluate_match evaluate_search_next(struct evaluate_search *search, size_t *out_begin, size_t *out_end, const char **out_limit);
+/* Accepts NULL. */
+void evaluate_search_end(struct evaluate_search *search);
 
 #endif

@@ -16,6 +16,21 @@ static UChar32 next_code_point(const char *text, size_t size, size_t *at)
     return point < 0 ? REPLACEMENT : point;
 }
 
+uint32_t evaluate_code_point(const char *text, size_t size, size_t *at)
+{
+    return (uint32_t)next_code_point(text, size, at);
+}
+
+uint32_t evaluate_fold_code_point(uint32_t point)
+{
+    return (uint32_t)u_foldCase((UChar32)point, U_FOLD_CASE_DEFAULT);
+}
+
+bool evaluate_is_word(uint32_t point)
+{
+    return point == '_' || (U_GET_GC_MASK((UChar32)point) & (U_GC_L_MASK | U_GC_N_MASK | U_GC_M_MASK)) != 0;
+}
+
 char *evaluate_fold(const char *text, size_t size, size_t *out_size)
 {
     char *folded = malloc(size * FOLDED_GROWTH_MAX + 1);

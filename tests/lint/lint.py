@@ -18,9 +18,10 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 OPENSSL, EPOLL, LIBPQ, NNG = "openssl/", "sys/epoll.h", "libpq-fe.h", "nng/"
 MICROHTTPD, ARGON2, JANSSON, YAML = "microhttpd.h", "argon2.h", "jansson.h", "yaml.h"
-PCRE2, ICU, ZSTD = "pcre2.h", "unicode/", "zstd.h"
-GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML, PCRE2, ICU, ZSTD]
-OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "evaluate/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/", "load/")
+PCRE2, ICU, ZSTD, VECTORSCAN = "pcre2.h", "unicode/", "zstd.h", "hs.h"
+GUARDED = [OPENSSL, EPOLL, LIBPQ, NNG, MICROHTTPD, ARGON2, JANSSON, YAML, PCRE2, ICU, ZSTD, VECTORSCAN]
+OUR_ROOTS = ("wire/", "base/", "db/", "auth/", "text/", "evaluate/", "policy/", "rpc/", "http/", "service/", "app/", "forge/", "google/", "support/",
+             "load/")
 
 # folder -> (our folders it may include, guarded headers it may include). Longest matching folder wins.
 LAYERS = {
@@ -31,11 +32,12 @@ LAYERS = {
     "server/auth": (["auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], [ARGON2]),
     "server/text": (["text/", "wire/"], [JANSSON]),
     "server/evaluate": (["evaluate/", "text/", "wire/", "forge/v1/", "google/"], [JANSSON]),
+    "server/policy": (["policy/", "evaluate/", "auth/token.h", "wire/", "forge/v1/", "google/"], []),
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
-    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "evaluate/", "wire/", "forge/v1/",
-                        "google/"], []),
+    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "evaluate/", "policy/", "wire/",
+                        "forge/v1/", "google/"], []),
     "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
     "client/include": (["forge/", "google/", "wire/status.h"], []),
     "client/src": (["forge/", "google/", "wire/", "src/"], []),
@@ -50,6 +52,7 @@ FILES = {
     "server/db/archive_file.c": [ZSTD],
     "server/evaluate/pattern.c": [PCRE2],
     "server/evaluate/text.c": [ICU],
+    "server/policy/accelerate.c": [VECTORSCAN],
     "server/rpc/nng_listener.c": [NNG],
     "server/text/fold.c": [ICU], "server/text/words.c": [ICU],
 }

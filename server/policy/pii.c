@@ -323,15 +323,17 @@ static bool is_ipv6(const char *address, size_t size)
 {
     uint8_t bytes[16];
     char copy[INET6_ADDRSTRLEN];
-    if (size >= sizeof copy || size < 3 || strcspn(address, "0123456789") >= size || is_hardware_address(address, size))
+    if (size >= sizeof copy || size < 3 || is_hardware_address(address, size))
         return false;
     memcpy(copy, address, size);
     copy[size] = '\0';
-    size_t colons = 0;
-    for (size_t i = 0; i < size; i++)
+    size_t colons = 0, digits = 0;
+    for (size_t i = 0; i < size; i++) {
         colons += copy[i] == ':';
+        digits += policy_is_digit(copy[i]);
+    }
     bool is_pair = colons == 2 && copy[0] != ':' && copy[size - 1] != ':';
-    return !(is_pair && strcspn(copy, ":") < 3) && inet_pton(AF_INET6, copy, bytes) == 1;
+    return digits > 0 && !(is_pair && strcspn(copy, ":") < 3) && inet_pton(AF_INET6, copy, bytes) == 1;
 }
 
 static void scan_ipv6(struct scan *scan)

@@ -342,17 +342,19 @@ static bool is_name_byte(char c)
 /* Whether a name such as DB_PASSWORD, clientSecret or api-key says that a secret follows. */
 static bool names_secret(const char *name, size_t size)
 {
-    static const char *const words[] = {"password",      "passwd",     "passphrase", "passwort",  "pwd",        "secret",     "token",
-                                        "credential",    "bearer",     "apikey",     "accesskey", "secretkey",  "privatekey", "signingkey",
-                                        "encryptionkey", "accountkey", "authkey",    "masterkey", "contraseña", "motdepasse", "kennwort"};
+    static const char *const words[] = {"password",      "passwd",     "passphrase", "passwort",  "pwd",       "secret",     "token",
+                                        "credential",    "bearer",     "apikey",     "accesskey", "secretkey", "privatekey", "signingkey",
+                                        "encryptionkey", "accountkey", "authkey",    "masterkey", "contrase",  "motdepasse", "kennwort"};
     char plain[64];
     size_t length = 0;
     for (size_t i = 0; i < size && length < sizeof plain; i++)
         if (policy_is_letter(name[i]))
             plain[length++] = (char)(name[i] | 0x20);
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (memmem(plain, length, words[i], strlen(words[i])) != NULL)
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        size_t word = strlen(words[i]);
+        if (word <= length && memmem(plain, length, words[i], word) != NULL)
             return true;
+    }
     return false;
 }
 

@@ -4,6 +4,7 @@
 #include "evaluate/json_schema.h"
 #include "evaluate/pattern.h"
 #include "evaluate/text.h"
+#include "wire/utf8.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -35,10 +36,8 @@ __attribute__((format(printf, 3, 4))) static void refuse(struct preparation *pre
     char path[128], policy[32] = "", said[512];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(said, sizeof said, format, arguments);
+    forge_utf8_vprint(said, sizeof said, format, arguments);
     va_end(arguments);
-    if (length > 0)
-        said[evaluate_cut(said, (size_t)length < sizeof said ? (size_t)length : sizeof said, sizeof said - 1)] = '\0';
     if (preparation->policies > 1)
         snprintf(policy, sizeof policy, "policies[%zu].", preparation->policy);
     snprintf(path, sizeof path, "%srules[%zu]%s%s", policy, preparation->index, field[0] != '\0' ? "." : "", field);

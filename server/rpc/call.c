@@ -210,8 +210,11 @@ forge_code rpc_active_park(struct rpc_active *active, const char *key, uint64_t 
 
 forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_ms)
 {
+    struct rpc_active *active = rpc_active_of(call);
     uint64_t deadline_ms = call->deadline_ns / 1000000, last_ms = deadline_ms > PARK_MARGIN_MS ? deadline_ms - PARK_MARGIN_MS : 0;
-    forge_code code = rpc_active_park(rpc_active_of(call), key, until_ms < last_ms ? until_ms : last_ms);
+    if (call->woken && active->park_until_ms < last_ms)
+        last_ms = active->park_until_ms;
+    forge_code code = rpc_active_park(active, key, until_ms < last_ms ? until_ms : last_ms);
     /* Looked at once the call is in the table: a drain that began before woke everybody in it, a later one will. */
     if (code != FORGE_OK || !rpc_server_is_draining(call->server))
         return code;

@@ -40,6 +40,7 @@ struct rpc_call {
     const char *peer_address;     /* of the connection, "" over ipc */
     unsigned calls_in_flight_max; /* on this connection, as it is or as this credential makes it */
     bool woken;                   /* parked before and run again */
+    bool waited;                  /* and because its wait was over */
     struct rpc_server *server;
 };
 
@@ -55,7 +56,8 @@ forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const ch
 /* For handlers that wait for an event, in this order: rpc_call_park() enters the call in the parked table under key (so that no
  * wake-up is lost), then the handler looks at the state it waits for; when there is something to answer it calls
  * rpc_call_unpark() and answers, otherwise it returns FORGE_PARKED. A wake-up (rpc_wake) or until_ms (monotonic; taken down to
- * 200 ms before the deadline) runs the handler again from its start with call->woken set. RESOURCE_EXHAUSTED when
+ * 200 ms before the deadline) runs the handler again from its start with call->woken set, and call->waited in the latter case. One that was
+ * woken for nothing may park again: its wait goes on to the time it first gave. RESOURCE_EXHAUSTED when
  * connection or principal have too many parked calls. While the server drains nothing parks: FORGE_UNAVAILABLE. */
 forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_ms) FORGE_MUST_CHECK;
 void rpc_call_unpark(struct rpc_call *call);

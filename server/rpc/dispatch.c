@@ -262,7 +262,7 @@ static void park_timer_fired(struct forge_loop *loop, struct forge_timer *timer)
     if (!rpc_parked_remove(rpc_active_server(active)->parked, &active->parked))
         return; /* woken at the same moment: it is on its way here */
     active->place = RPC_ON_LOOP;
-    active->call.woken = true;
+    active->call.woken = active->call.waited = true;
     resume(active);
 }
 

@@ -203,6 +203,31 @@ static void test_a_watch_begins_with_a_listing(void **state)
     expect_nothing(watched(here, &watcher, 200));
 }
 
+static void project_change(const char *id, const char *description)
+{
+    Forge__V1__UpdateProjectRequest request = FORGE__V1__UPDATE_PROJECT_REQUEST__INIT;
+    Forge__V1__Project *project;
+    request.id = TEXT(id);
+    request.description = TEXT(description);
+    world_check(&world, "UpdateProject", forge_project_update(here, NULL, &request, &project, &error), &error);
+    forge__v1__project__free_unpacked(project, NULL);
+}
+
+/* A change of the project wakes its watches, and is no change of a prompt. */
+static void test_a_watch_woken_for_nothing_waits_on(void **state)
+{
+    char project_id[WORLD_ID_SIZE], id[WORLD_ID_SIZE];
+    struct waiting waiting;
+    project_make("woken", project_id);
+    prompt_make(project_id, "p", id);
+    struct watcher watcher = {.project_id = project_id};
+    forge__v1__watch_prompts_response__free_unpacked(watched(here, &watcher, 0), NULL);
+    start_waiting(&waiting, &watcher);
+    project_change(project_id, "none of the prompts"); /* at the server of the watch, which is woken at once */
+    prompt_change(id, "what it waits for");
+    expect_change(end_waiting(&waiting), id, CHANGED);
+}
+
 static int compare_ms(const void *a, const void *b)
 {
     const uint64_t *left = a, *right = b;
@@ -356,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_watch_begins_with_a_listing),
+        cmocka_unit_test(test_a_watch_woken_for_nothing_waits_on),
         cmocka_unit_test(test_a_change_at_the_other_server_is_told_within_a_second),
         cmocka_unit_test(test_only_the_prompts_asked_for_are_told),
         cmocka_unit_test(test_the_token_outlives_its_server),

@@ -22,6 +22,7 @@ enum {
     WAIT_MAX_MS = 300000,
     TOLD_MAX = 24,          /* changes above the floor that a token remembers; those beyond are told again */
     TOKEN_AGE_MAX_S = 3000, /* changes are kept for an hour */
+    WAITING_BYTES_MAX = 1 << 20,
     CLUSTER_SIZE = 48,
     XID_SIZE = 24
 };
@@ -255,6 +256,13 @@ static forge_code watch_read(struct rpc_call *call, struct watch *watch, const c
     return FORGE_OK;
 }
 
+/* One that is woken waits on when what it was woken for has been told before, or is about none of its prompts. Every run takes memory that
+ * only the reply gives back: behind so much of it the call answers with no changes. */
+static bool may_wait(const struct rpc_call *call, const struct watch *watch)
+{
+    return !watch->from.listing && !call->waited && !(call->woken && call->arena->used > WAITING_BYTES_MAX);
+}
+
 forge_code prompt_watch(struct rpc_call *call, const Forge__V1__WatchPromptsRequest *in, Forge__V1__WatchPromptsResponse *out)
 {
     struct watch watch = {.from = {.behind = first_id}};
@@ -262,12 +270,12 @@ forge_code prompt_watch(struct rpc_call *call, const Forge__V1__WatchPromptsRequ
     forge_code rc = watch_check(call, in, &watch);
     if (rc != FORGE_OK)
         return rc;
-    bool waits = !watch.from.listing && !call->woken;
+    bool waits = may_wait(call, &watch);
     if (waits) { /* in the table before the changes are read, so that none is missed */
         uint64_t wait_ms = in->wait_ms != 0 ? (uint64_t)in->wait_ms : WAIT_DEFAULT_MS;
         prompt_watch_key(&watch.project_id, key);
         rc = rpc_call_park(call, key, forge_clock_monotonic_ms() + wait_ms);
-        if (rc == FORGE_UNAVAILABLE) { /* draining: nothing waits any more */
+        if (rc == FORGE_UNAVAILABLE || (rc == FORGE_RESOURCE_EXHAUSTED && call->woken)) { /* draining, or no room to wait on */
             call->error = (struct forge_error){0};
             waits = false;
         } else if (rc != FORGE_OK) {

@@ -440,6 +440,10 @@ const struct schema_node *schema_compile_node(struct schema_compiler *compiler, 
 struct json_schema *json_schema_prepare(const char *text, size_t size, char *out_message, size_t message_size)
 {
     out_message[0] = '\0';
+    if (size < 1 || size > JSON_SCHEMA_BYTES_MAX) {
+        snprintf(out_message, message_size, size < 1 ? "is required" : "must be at most %d bytes", JSON_SCHEMA_BYTES_MAX);
+        return NULL;
+    }
     struct json_schema *schema = calloc(1, sizeof *schema);
     if (schema == NULL)
         return NULL;

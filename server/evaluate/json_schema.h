@@ -28,8 +28,8 @@ enum json_schema_result {
 struct json_schema;
 struct json_t;
 
-/* Of size bytes; the caller frees it. NULL when it is no schema or there is no memory: out_message, with room for message_size bytes, says
- * what is wrong and where in the schema (JSON Pointer); it is empty when there is no memory. */
+/* Of size bytes, 1 to JSON_SCHEMA_BYTES_MAX; the caller frees it. NULL when it is no schema or there is no memory: out_message, with room
+ * for message_size bytes, says what is wrong and where in the schema (JSON Pointer); it is empty when there is no memory. */
 struct json_schema *json_schema_prepare(const char *text, size_t size, char *out_message, size_t message_size);
 /* Accepts NULL. */
 void json_schema_free(struct json_schema *schema);

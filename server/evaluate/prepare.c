@@ -103,12 +103,7 @@ static void prepare_numeric(struct preparation *preparation, const Forge__V1__Nu
 static void prepare_json_schema(struct preparation *preparation, const Forge__V1__JsonSchemaEvaluator *config)
 {
     char said[480];
-    size_t size = strlen(config->schema);
-    if (size < 1 || size > JSON_SCHEMA_BYTES_MAX) {
-        refuse(preparation, "json_schema.schema", size < 1 ? "is required" : "must be at most %d bytes", JSON_SCHEMA_BYTES_MAX);
-        return;
-    }
-    preparation->evaluator->schema = json_schema_prepare(config->schema, size, said, sizeof said);
+    preparation->evaluator->schema = json_schema_prepare(config->schema, strlen(config->schema), said, sizeof said);
     if (preparation->evaluator->schema == NULL)
         refuse_or_no_memory(preparation, "json_schema.schema", said);
 }

@@ -196,12 +196,7 @@ static void check_rate_limit(struct preparation *preparation, const Forge__V1__R
 static void prepare_schema(struct preparation *preparation, const Forge__V1__OutputSchemaRule *message)
 {
     char said[480];
-    size_t size = strlen(message->schema);
-    if (size < 1 || size > JSON_SCHEMA_BYTES_MAX) {
-        refuse(preparation, "output_schema.schema", size < 1 ? "is required" : "must be at most %d bytes", JSON_SCHEMA_BYTES_MAX);
-        return;
-    }
-    preparation->rule->schema = json_schema_prepare(message->schema, size, said, sizeof said);
+    preparation->rule->schema = json_schema_prepare(message->schema, strlen(message->schema), said, sizeof said);
     if (preparation->rule->schema == NULL)
         refuse_or_no_memory(preparation, "output_schema.schema", said);
 }

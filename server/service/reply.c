@@ -142,3 +142,16 @@ void reply_reject_invalid(struct rpc_call *call, Forge__V1__ItemVerdict *verdict
     }
     call->error = (struct forge_error){0};
 }
+
+Forge__V1__TokenUsage *reply_usage(struct rpc_call *call, const struct db_row *row)
+{
+    Forge__V1__TokenUsage *usage = reply_message(call, &forge__v1__token_usage__descriptor);
+    if (usage == NULL)
+        return NULL;
+    usage->input_tokens = db_row_int64(row, "input_tokens");
+    usage->cache_read_tokens = db_row_int64(row, "cache_read_tokens");
+    usage->cache_write_tokens = db_row_int64(row, "cache_write_tokens");
+    usage->output_tokens = db_row_int64(row, "output_tokens");
+    usage->reasoning_tokens = db_row_int64(row, "reasoning_tokens");
+    return usage;
+}

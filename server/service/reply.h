@@ -30,6 +30,8 @@ void reply_scopes(struct rpc_call *call, unsigned scopes, size_t *out_count, For
 Forge__V1__Role reply_role(const char *role);
 /* An initialised message of this type; NULL after an overflow. */
 void *reply_message(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
+/* From the columns input_tokens, cache_read_tokens and so on, none of them NULL; NULL after an overflow. */
+Forge__V1__TokenUsage *reply_usage(struct rpc_call *call, const struct db_row *row);
 
 /* Fills a message of one type from a row. */
 typedef void reply_fill(struct rpc_call *call, const struct db_row *row, void *message);

@@ -24,14 +24,7 @@ static void figures_set(struct rpc_call *call, const struct db_row *row, Forge__
     out->latency_p50_us = db_row_int64(row, "latency_p50_us");
     out->latency_p95_us = db_row_int64(row, "latency_p95_us");
     out->cost_micros = db_row_int64(row, "cost_micros");
-    out->usage = reply_message(call, &forge__v1__token_usage__descriptor);
-    if (out->usage == NULL)
-        return; /* rpc sees the overflow */
-    out->usage->input_tokens = db_row_int64(row, "input_tokens");
-    out->usage->cache_read_tokens = db_row_int64(row, "cache_read_tokens");
-    out->usage->cache_write_tokens = db_row_int64(row, "cache_write_tokens");
-    out->usage->output_tokens = db_row_int64(row, "output_tokens");
-    out->usage->reasoning_tokens = db_row_int64(row, "reasoning_tokens");
+    out->usage = reply_usage(call, row);
 }
 
 void evaluation_begin_figures(struct rpc_call *call, const Forge__V1__Evaluation *evaluation)

@@ -21,21 +21,6 @@ static Google__Protobuf__Int64Value *number_of(struct rpc_call *call, const stru
     return number;
 }
 
-static Forge__V1__TokenUsage *usage_of(struct rpc_call *call, const struct db_row *row)
-{
-    Forge__V1__TokenUsage *usage = NULL;
-    if (!db_row_is_null(row, "input_tokens"))
-        usage = reply_message(call, &forge__v1__token_usage__descriptor);
-    if (usage == NULL)
-        return NULL;
-    usage->input_tokens = db_row_int64(row, "input_tokens");
-    usage->cache_read_tokens = db_row_int64(row, "cache_read_tokens");
-    usage->cache_write_tokens = db_row_int64(row, "cache_write_tokens");
-    usage->output_tokens = db_row_int64(row, "output_tokens");
-    usage->reasoning_tokens = db_row_int64(row, "reasoning_tokens");
-    return usage;
-}
-
 static forge_code scores_read(struct rpc_call *call, const struct db_row *row, Forge__V1__EvaluationResult *out)
 {
     ProtobufCMessage *message;
@@ -62,7 +47,7 @@ static forge_code result_from_row(struct rpc_call *call, const struct db_row *ro
     out->output = db_row_text(row, "output");
     out->error = db_row_text_or_empty(row, "error");
     out->latency_us = number_of(call, row, "latency_us");
-    out->usage = usage_of(call, row);
+    out->usage = db_row_is_null(row, "input_tokens") ? NULL : reply_usage(call, row);
     out->cost_micros = number_of(call, row, "cost_micros");
     out->trace_id = db_row_text_or_empty(row, "trace_id");
     out->span_id = db_row_text_or_empty(row, "span_id");

@@ -7,24 +7,11 @@
 
 #define DAY_US (INT64_C(24) * 60 * 60 * 1000000)
 
-static Forge__V1__TokenUsage *usage_from_row(struct rpc_call *call, const struct db_row *row)
-{
-    Forge__V1__TokenUsage *usage = reply_message(call, &forge__v1__token_usage__descriptor);
-    if (usage == NULL)
-        return NULL;
-    usage->input_tokens = db_row_int64(row, "input_tokens");
-    usage->cache_read_tokens = db_row_int64(row, "cache_read_tokens");
-    usage->cache_write_tokens = db_row_int64(row, "cache_write_tokens");
-    usage->output_tokens = db_row_int64(row, "output_tokens");
-    usage->reasoning_tokens = db_row_int64(row, "reasoning_tokens");
-    return usage;
-}
-
 static void recent_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__ProjectSummary *out)
 {
     out->recent_trace_count = db_row_int64(row, "recent_trace_count");
     out->recent_error_trace_count = db_row_int64(row, "recent_error_count");
-    out->recent_usage = usage_from_row(call, row);
+    out->recent_usage = reply_usage(call, row);
     out->recent_cost_micros = db_row_int64(row, "cost_micros");
 }
 

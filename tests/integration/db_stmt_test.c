@@ -254,6 +254,7 @@ static void test_session_settings_are_bound_in_the_flight(void **state)
     assert_string_equal(db_row_text(&row, "idle_timeout"), "10s");
     assert_string_equal(db_row_text(&row, "application_name"), "db test");
     assert_string_equal(db_row_text(&row, "encoding"), "UTF8");
+    assert_string_equal(db_row_text(&row, "jit"), "off");
     db_pool_release(s);
 
     s = db_fixture_lease(f, 60000);

@@ -26,7 +26,7 @@ SELECT ARRAY['a', NULL]::text[] AS texts;
 SELECT current_setting('forge.organization_id') AS tenant, current_setting('statement_timeout') AS statement_timeout,
        current_setting('lock_timeout') AS lock_timeout, current_setting('TimeZone') AS time_zone,
        current_setting('idle_in_transaction_session_timeout') AS idle_timeout, current_setting('application_name') AS application_name,
-       current_setting('client_encoding') AS encoding, pg_backend_pid() AS backend;
+       current_setting('client_encoding') AS encoding, current_setting('jit') AS jit, pg_backend_pid() AS backend;
 
 -- name: test_backend :one
 SELECT pg_backend_pid() AS backend;

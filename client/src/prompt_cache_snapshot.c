@@ -3,11 +3,10 @@
 
 #include "channel_private.h"
 #include "prompt_snapshot.h"
+#include "thread.h"
 #include "wire/clock.h"
 
-#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { US_PER_MS = 1000 };
 
@@ -111,17 +110,9 @@ static void write_snapshot(struct forge_prompt_cache *cache)
 /* Until the interval is over or the cache is closed. */
 static void pause_between(struct forge_prompt_cache *cache)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += cache->options.snapshot_interval_ms / 1000;
-    until.tv_nsec += (long)(cache->options.snapshot_interval_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    int rc = 0;
-    while (!cache->is_closed && !rc)
-        rc = pthread_cond_clockwait(&cache->changed, &cache->mutex, CLOCK_MONOTONIC, &until);
+    uint64_t until_ms = forge_clock_monotonic_ms() + cache->options.snapshot_interval_ms;
+    while (!cache->is_closed && forge__wait_until(&cache->changed, &cache->mutex, until_ms))
+        continue;
 }
 
 static void *snapshot_main(void *argument)
@@ -144,11 +135,7 @@ static void *snapshot_main(void *argument)
 
 bool forge__prompt_cache_keep(struct forge_prompt_cache *cache)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    cache->has_snapshot_thread = !pthread_create(&cache->snapshot_thread, NULL, snapshot_main, cache);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    cache->has_snapshot_thread = !forge__thread_start(&cache->snapshot_thread, snapshot_main, cache);
     return cache->has_snapshot_thread;
 }
 

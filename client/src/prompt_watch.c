@@ -3,12 +3,12 @@
 #include "channel_private.h"
 #include "forge/calls.h"
 #include "retry.h"
+#include "thread.h"
+#include "wire/clock.h"
 #include "wire/crypto.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { WAIT_MS = 30000, CALL_TIMEOUT_MS = WAIT_MS + 10000 };
 
@@ -136,21 +136,12 @@ static void take_reply(struct forge_prompt_watch *watch, Forge__V1__WatchPrompts
 /* False: closed meanwhile. */
 static bool back_off(struct forge_prompt_watch *watch)
 {
-    struct timespec until;
     uint32_t random;
-    int rc = 0;
     forge_random(&random, sizeof random);
-    uint32_t delay_ms = forge__dial_delay_ms(++watch->failures, random);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += delay_ms / 1000;
-    until.tv_nsec += (long)(delay_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    uint64_t until_ms = forge_clock_monotonic_ms() + forge__dial_delay_ms(++watch->failures, random);
     pthread_mutex_lock(&watch->mutex);
-    while (!watch->is_closed && !rc)
-        rc = pthread_cond_clockwait(&watch->changed, &watch->mutex, CLOCK_MONOTONIC, &until);
+    while (!watch->is_closed && forge__wait_until(&watch->changed, &watch->mutex, until_ms))
+        continue;
     bool goes_on = !watch->is_closed;
     pthread_mutex_unlock(&watch->mutex);
     return goes_on;
@@ -182,17 +173,6 @@ static void *watch_main(void *argument)
 
 /* ---- open and close ---- */
 
-/* With every signal blocked: they are for the threads of the service. */
-static int start_thread(struct forge_prompt_watch *watch)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&watch->thread, NULL, watch_main, watch);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 forge_code forge_prompt_watch_open(struct forge_channel *channel, const char *project_id, forge_prompt_watch_event on_event, void *user,
                                    struct forge_prompt_watch **out, struct forge_error *error)
 {
@@ -213,7 +193,7 @@ forge_code forge_prompt_watch_open(struct forge_channel *channel, const char *pr
     pthread_mutex_init(&watch->mutex, NULL);
     pthread_cond_init(&watch->changed, NULL);
     watch->project_id = strdup(project_id);
-    if (!watch->project_id || start_thread(watch)) {
+    if (!watch->project_id || forge__thread_start(&watch->thread, watch_main, watch)) {
         watch_unref(watch);
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory or no thread for the watch");
     }

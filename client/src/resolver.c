@@ -1,9 +1,10 @@
 #include "resolver.h"
 
+#include "thread.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,15 +90,10 @@ static void *resolver_main(void *argument)
     return NULL;
 }
 
-/* A library's thread must not take signals meant for the program. */
 static int start_thread(struct forge__resolver *resolver)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    int rc = pthread_create(&thread, NULL, resolver_main, resolver);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = forge__thread_start(&thread, resolver_main, resolver);
     if (!rc)
         pthread_detach(thread);
     return rc;

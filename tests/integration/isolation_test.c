@@ -186,6 +186,7 @@ static const struct row {
      "{\"project_id\": \"$p\", \"spans\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"span_id\": \"b7ad6b7169203331\","
      " \"name\": \"step $n\", \"start_ns\": \"$t\", \"end_ns\": \"$t\"}]}",
      ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "SetRetention", "{\"project_id\": \"$p\", \"trace_days\": 30}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -617,6 +618,7 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(r::text, ',' ORDER BY r.evaluation_id, r.item_key) FROM evaluation_results r WHERE organization_id = '%s') || "
         "(SELECT count(*)::text FROM spans WHERE organization_id = '%s') || (SELECT count(*)::text FROM traces WHERE organization_id = "
         "'%s') || "
+        "COALESCE((SELECT string_agg(r::text, ',' ORDER BY r.project_id) FROM retention_settings r WHERE organization_id = '%s'), '') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "
@@ -625,7 +627,7 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id,
+        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id,
         key_id);
 }
 

@@ -2,7 +2,7 @@
 
 #include "app/archive.h"
 #include "app/config.h"
-#include "app/settings.h"
+#include "app/owner.h"
 #include "app/usage.h"
 #include "base/log.h"
 #include "db/maintain.h"
@@ -22,7 +22,9 @@ static const char HELP[] =
     "       forged maintain archive-executions | restore-executions   (see --help of each)\n"
     "\n"
     "One pass of upkeep: makes the partitions of the days to come, deletes what nobody can ask for any more (changes older than 1 hour,\n"
-    "stored replies older than 48 hours, expired sessions and operator tokens) and removes organizations and projects that were deleted.\n"
+    "stored replies older than 48 hours, expired sessions and operator tokens), removes organizations and projects that were deleted, and\n"
+    "traces that are too old: those of projects that were given fewer days, and with trace_retention_days each day of spans beyond it,\n"
+    "once it stands in files of trace_archive_folder.\n"
     "Servers that have DATABASE_MAINT_URL do it by themselves (maintenance_interval); without it run this every hour or so, from cron or "
     "a\n"
     "systemd timer, at any time. A pass that was killed is continued by the next one.\n"
@@ -38,9 +40,22 @@ static void print_report(const struct db_maintain_report *report)
     printf("Deleted %" PRId64 " changes, %" PRId64 " stored replies, %" PRId64 " sessions, %" PRId64 " operator tokens, %" PRId64
            " login failures\n",
            report->changes, report->stored_replies, report->sessions, report->operator_tokens, report->login_failures);
+    printf("Deleted %" PRId64 " traces with %" PRId64 " spans, archived %" PRId64 " spans in %" PRId64 " files\n", report->traces_deleted,
+           report->spans_deleted, report->spans_archived, report->archive_files);
     printf("Made %" PRId64 " partitions, dropped %" PRId64 "\n", report->partitions_made, report->partitions_dropped);
     printf("Removed %" PRId64 " organizations and %" PRId64 " projects with %" PRId64 " rows\n", report->organizations_removed,
            report->projects_removed, report->rows_removed);
+}
+
+/* What a pass is to do; tell and stop are the caller's. */
+static struct db_maintain_config pass_of(const struct app_config *config)
+{
+    bool is_archived = config->trace_archive_folder != NULL && strcmp(config->trace_archive_folder, "none") != 0;
+    return (struct db_maintain_config){.url = config->database_maint_url,
+                                       .now_us = forge_clock_wall_us(),
+                                       .span_age_max_us = (int64_t)config->rpc.span_age_max_ms * 1000,
+                                       .trace_days = config->trace_retention_days,
+                                       .archive_folder = is_archived ? config->trace_archive_folder : NULL};
 }
 
 int app_maintain(int argument_count, char *const arguments[])
@@ -58,7 +73,9 @@ int app_maintain(int argument_count, char *const arguments[])
     forge_code rc = app_config_load(APP_MAINTAIN, argument_count, arguments, &config, &words, &error);
     if (rc != FORGE_OK)
         return app_usage_fail(&error);
-    const struct db_maintain_config pass = {.url = config.database_maint_url, .now_us = forge_clock_wall_us()};
+    setvbuf(stdout, NULL, _IOLBF, 0); /* progress is seen as it is made, in a pipe or a file too */
+    struct db_maintain_config pass = pass_of(&config);
+    pass.tell = app_tell;
     if (words.count > 0)
         rc = forge_error_set(&error, FORGE_INVALID_ARGUMENT, "unexpected word \"%.64s\"", words.words[0]);
     else
@@ -76,8 +93,7 @@ enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_ELSEWHERE, RETRY_MS = 5000 };
 static const char *const OUTCOMES[] = {"done", "failed", "elsewhere"};
 
 struct app_maintainer {
-    const char *url;
-    unsigned interval_ms;
+    const struct app_config *config;
     struct base_metric *passes; /* by outcome */
     pthread_t thread;
     pthread_mutex_t lock;
@@ -87,19 +103,31 @@ struct app_maintainer {
 
 static void log_report(const struct db_maintain_report *report)
 {
-    int64_t deleted = report->changes + report->stored_replies + report->sessions + report->operator_tokens + report->login_failures;
+    int64_t deleted = report->changes + report->stored_replies + report->sessions + report->operator_tokens + report->login_failures +
+                      report->rate_windows + report->traces_deleted + report->spans_deleted;
     int64_t removed = report->rows_removed + report->projects_removed + report->organizations_removed;
     if (deleted + removed + report->partitions_made + report->partitions_dropped == 0)
         return;
     base_log(BASE_LOG_INFO, "maintenance", base_log_int("deleted", deleted), base_log_int("partitions_made", report->partitions_made),
              base_log_int("partitions_dropped", report->partitions_dropped), base_log_int("organizations", report->organizations_removed),
-             base_log_int("projects", report->projects_removed), base_log_int("rows_removed", report->rows_removed));
+             base_log_int("projects", report->projects_removed), base_log_int("rows_removed", report->rows_removed),
+             base_log_int("traces", report->traces_deleted), base_log_int("spans", report->spans_deleted),
+             base_log_int("spans_archived", report->spans_archived));
+}
+
+/* What takes long, and what an operator looks for when spans are gone. */
+static void log_progress(const char *line, void *user)
+{
+    (void)user;
+    base_log(BASE_LOG_INFO, "retention", base_log_text("did", line));
 }
 
 /* False when it failed. */
 static bool make_pass(struct app_maintainer *maintainer)
 {
-    const struct db_maintain_config pass = {.url = maintainer->url, .now_us = forge_clock_wall_us(), .stop = &maintainer->stop};
+    struct db_maintain_config pass = pass_of(maintainer->config);
+    pass.stop = &maintainer->stop;
+    pass.tell = log_progress;
     struct db_maintain_report report;
     struct forge_error error = {0};
     forge_code rc = db_maintain(&pass, &report, &error);
@@ -132,13 +160,14 @@ static void *run(void *user)
 {
     struct app_maintainer *maintainer = user;
     while (!atomic_load(&maintainer->stop)) {
+        unsigned interval_ms = maintainer->config->maintenance_interval_ms;
         bool succeeded = make_pass(maintainer);
-        wait_for_next(maintainer, succeeded || maintainer->interval_ms < RETRY_MS ? maintainer->interval_ms : RETRY_MS);
+        wait_for_next(maintainer, succeeded || interval_ms < RETRY_MS ? interval_ms : RETRY_MS);
     }
     return NULL;
 }
 
-forge_code app_maintainer_start(const char *url, unsigned interval_ms, struct base_metrics *metrics, struct app_maintainer **out,
+forge_code app_maintainer_start(const struct app_config *config, struct base_metrics *metrics, struct app_maintainer **out,
                                 struct forge_error *error)
 {
     static const struct base_metric_label outcome = {"outcome", OUTCOMES, sizeof OUTCOMES / sizeof OUTCOMES[0]};
@@ -151,8 +180,7 @@ forge_code app_maintainer_start(const char *url, unsigned interval_ms, struct ba
     pthread_cond_init(&maintainer->stopping, &attributes);
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&maintainer->lock, NULL);
-    maintainer->url = url;
-    maintainer->interval_ms = interval_ms;
+    maintainer->config = config;
     maintainer->passes = base_metric_new(metrics, BASE_METRIC_COUNTER, "forged_maintenance_passes_total",
                                          "Maintenance passes; elsewhere: another server was at it.", &outcome, 1);
     if (pthread_create(&maintainer->thread, NULL, run, maintainer) != 0) {

@@ -2,6 +2,7 @@
 #ifndef SERVER_APP_MAINTAIN_H
 #define SERVER_APP_MAINTAIN_H
 
+#include "app/settings.h"
 #include "base/metrics.h"
 #include "wire/status.h"
 
@@ -9,9 +10,9 @@
 int app_maintain(int argument_count, char *const arguments[]);
 
 struct app_maintainer;
-/* Starts a thread that makes a pass every interval_ms, the first one after an interval. Of several servers one makes it, the others find it
- * made. url (of forge_maint) must outlive the thread. RESOURCE_EXHAUSTED without memory or thread. */
-forge_code app_maintainer_start(const char *url, unsigned interval_ms, struct base_metrics *metrics, struct app_maintainer **out,
+/* Starts a thread that makes a pass at once and then every maintenance_interval. Of several servers one makes it, the others find it made.
+ * The texts of config must outlive the thread. RESOURCE_EXHAUSTED without memory or thread. */
+forge_code app_maintainer_start(const struct app_config *config, struct base_metrics *metrics, struct app_maintainer **out,
                                 struct forge_error *error) FORGE_MUST_CHECK;
 /* Ends the pass that is running after its present statement (10 s at most) and joins. Accepts NULL. */
 void app_maintainer_stop(struct app_maintainer *maintainer);

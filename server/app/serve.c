@@ -373,7 +373,7 @@ static forge_code start(struct serve *serve, struct forge_error *error)
         return rc;
     register_metrics(serve);
     if (config->database_maint_url != NULL)
-        rc = app_maintainer_start(config->database_maint_url, config->maintenance_interval_ms, serve->metrics, &serve->maintainer, error);
+        rc = app_maintainer_start(config, serve->metrics, &serve->maintainer, error);
     if (rc == FORGE_OK)
         rc = start_http(serve, error);
     if (rc == FORGE_OK)

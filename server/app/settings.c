@@ -113,6 +113,12 @@ const struct app_setting app_settings[] = {
     {.name = "maintenance_interval", .variable = "FORGE_MAINTENANCE_INTERVAL", .type = APP_DURATION,
      .offset = FIELD(maintenance_interval_ms), .default_value = "10m", .min = 100, .max = 24 * HOUR, .commands = APP_SERVE,
      .help = "How often a server with DATABASE_MAINT_URL makes a maintenance pass; of several servers one does."},
+    {.name = "trace_retention_days", .variable = "FORGE_TRACE_RETENTION_DAYS", .type = APP_NUMBER,
+     .offset = FIELD(trace_retention_days), .default_value = "0", .max = 36500, .commands = APP_SERVE | APP_MAINTAIN,
+     .help = "Maintenance removes days of spans, and their traces, that are older than this; 0 keeps them for ever."},
+    {.name = "trace_archive_folder", .variable = "FORGE_TRACE_ARCHIVE_FOLDER", .type = APP_TEXT, .offset = FIELD(trace_archive_folder),
+     .default_value = "", .max = PATH_MAX_BYTES, .commands = APP_SERVE | APP_MAINTAIN,
+     .help = "Where it writes these spans to before it removes them, the same for all servers; none removes them for good."},
     {.name = "key_file", .variable = "FORGE_KEY_FILE", .type = APP_TEXT, .offset = FIELD(key_file), .default_value = "",
      .max = PATH_MAX_BYTES, .commands = APP_SERVE | APP_BOOTSTRAP_ROLES | APP_REWRAP, .required = APP_SERVE | APP_REWRAP,
      .help = "File with the key-encryption key, the same on all servers; `bootstrap roles` makes it (not set: forge.key beside the env file)."},
@@ -192,8 +198,8 @@ const struct app_setting app_settings[] = {
      .default_value = "10s", .min = 100, .max = MINUTE, .commands = APP_SERVE,
      .help = "How often counted usage is written to the database; a server that is killed loses what it counted since."},
     {.name = "span_age_max", .variable = "FORGE_SPAN_AGE_MAX", .type = APP_DURATION, .offset = FIELD(rpc.span_age_max_ms),
-     .default_value = "24h", .min = MINUTE, .max = 30ull * 24 * HOUR, .commands = APP_SERVE,
-     .help = "How long ago a span that is ingested may have started; days before yesterday also need a partition."},
+     .default_value = "24h", .min = MINUTE, .max = 30ull * 24 * HOUR, .commands = APP_SERVE | APP_MAINTAIN,
+     .help = "How long ago a span that is ingested may have started; maintenance needs it too, to make the days back to there."},
     {.name = "span_ahead_max", .variable = "FORGE_SPAN_AHEAD_MAX", .type = APP_DURATION, .offset = FIELD(rpc.span_ahead_max_ms),
      .default_value = "10m", .min = 0, .max = 24 * HOUR, .commands = APP_SERVE,
      .help = "How far ahead of this server's clock it may start."},
@@ -266,6 +272,13 @@ forge_code app_settings_check(const struct app_config *config, struct forge_erro
     if (config->rpc.pending_max < 2 * config->rpc.reply_max)
         return forge_error_set(error, FORGE_INVALID_ARGUMENT, "pending_bytes_max: %zu must be at least twice reply_bytes_max (%zu)",
                                config->rpc.pending_max, config->rpc.reply_max);
+    if (config->trace_retention_days > 0 && config->trace_archive_folder == NULL)
+        return forge_error_set(error, FORGE_INVALID_ARGUMENT,
+                               "trace_retention_days needs trace_archive_folder: where spans go before they are removed, or none");
+    if (config->trace_retention_days > 0 && (uint64_t)config->trace_retention_days * 24 * HOUR < config->rpc.span_age_max_ms)
+        return forge_error_set(error, FORGE_INVALID_ARGUMENT,
+                               "trace_retention_days: %u must not be less than span_age_max (%u hours): spans would go as they come",
+                               config->trace_retention_days, config->rpc.span_age_max_ms / HOUR);
     if (config->tls_client_auth != 0 && config->tls_ca_file == NULL)
         return forge_error_set(error, FORGE_INVALID_ARGUMENT, "tls_client_auth needs tls_ca_file: the authorities of client certificates");
     return FORGE_OK;

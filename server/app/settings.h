@@ -28,6 +28,8 @@ struct app_config {
     bool database_passwords;
     unsigned database_connections_kept, database_connections_extra, database_connection_idle_ms, database_connect_timeout_ms;
     unsigned change_poll_interval_ms, maintenance_interval_ms;
+    unsigned trace_retention_days;
+    char *trace_archive_folder; /* "none": spans go for good */
     /* threads, queues and limits of the wire; 0 loops and auth threads: by the number of cores */
     struct rpc_server_config rpc;
     size_t byte_budget;

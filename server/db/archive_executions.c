@@ -4,12 +4,10 @@
 #include "wire/uuid.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* A batch that meets a lock or loses a row is read again, so often in a row. */
 enum { ATTEMPTS_MAX = 10, DAY_LENGTH = 10, TIME_SIZE = 64 };
@@ -32,81 +30,8 @@ struct batch {
     int count;
     char id[FORGE_UUID_TEXT_SIZE]; /* of the archive */
     char *path;
-    char sha256[2 * FORGE_SHA256_SIZE + 1];
+    char sha256[DB_ARCHIVE_SHA256_TEXT_SIZE];
 };
-
-forge_code db_archive_connect(const char *url, PGconn **out, struct forge_error *error)
-{
-    PGconn *conn;
-    forge_code rc = db_admin_open(url, NULL, &conn, error);
-    if (rc != FORGE_OK)
-        return rc;
-    rc = db_admin_become_owner(conn, error);
-    if (rc == FORGE_OK)
-        rc = db_admin_exec(conn, "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'", "setting up", error);
-    /* Any number that nobody else uses ("frgarchv"). The session of a killed run ends with its statement: that is worth waiting for. */
-    if (rc == FORGE_OK)
-        rc = db_admin_exec(conn, "SET lock_timeout = '5s'; SELECT pg_advisory_lock(7382076407442270326); SET lock_timeout = '500ms'",
-                           "taking the lock of archives", error);
-    if (rc == FORGE_OK) {
-        *out = conn;
-        return rc;
-    }
-    PQfinish(conn);
-    return strcmp(error->sqlstate, "55P03") == 0
-               ? forge_error_set(error, FORGE_ABORTED, "executions are being archived or restored by another run: wait until it has ended")
-               : rc;
-}
-
-/* ---- what a killed run has left ---- */
-
-static forge_code forget(struct archiver *archiver, const char *archive_id, struct forge_error *error)
-{
-    const char *parameters[] = {archiver->organization_id, archive_id};
-    PGresult *result = NULL;
-    forge_code rc = db_admin_begin(archiver->conn, archiver->organization_id, error);
-    if (rc == FORGE_OK)
-        rc = db_admin_query(archiver->conn, "DELETE FROM archives WHERE organization_id = $1 AND id = $2::uuid AND state = 'writing'", 2,
-                            parameters, "removing an unfinished archive", &result, error);
-    PQclear(result);
-    return db_admin_end(archiver->conn, rc, error);
-}
-
-/* $2: the folder. */
-static forge_code list_archives(struct archiver *archiver, const char *sql, PGresult **out, struct forge_error *error)
-{
-    const char *parameters[] = {archiver->organization_id, archiver->folder};
-    PGresult *rows = NULL;
-    forge_code rc = db_admin_begin(archiver->conn, archiver->organization_id, error);
-    if (rc == FORGE_OK)
-        rc = db_admin_query(archiver->conn, sql, 2, parameters, "listing archives", &rows, error);
-    rc = db_admin_end(archiver->conn, rc, error);
-    if (rc == FORGE_OK)
-        *out = rows;
-    else
-        PQclear(rows);
-    return rc;
-}
-
-/* We hold the lock, so the transaction of whoever wrote these has ended: their executions are in the table. Only in this run's folder: a
- * copy of the database, restored from a dump that was taken during a run, must not delete the files of its original. */
-static forge_code remove_unfinished(struct archiver *archiver, struct forge_error *error)
-{
-    PGresult *rows;
-    forge_code rc = list_archives(archiver,
-                                  "SELECT id, path FROM archives WHERE organization_id = $1 AND kind = 'executions'"
-                                  " AND state = 'writing' AND starts_with(path, $2 || '/')",
-                                  &rows, error);
-    if (rc != FORGE_OK)
-        return rc;
-    for (int i = 0; i < PQntuples(rows) && rc == FORGE_OK; i++) {
-        rc = db_archive_delete(PQgetvalue(rows, i, 1), error);
-        if (rc == FORGE_OK)
-            rc = forget(archiver, PQgetvalue(rows, i, 0), error);
-    }
-    PQclear(rows);
-    return rc;
-}
 
 /* ---- one batch ---- */
 
@@ -170,8 +95,8 @@ static forge_code write_file(struct batch *batch, struct forge_error *error)
         return rc;
     }
     rc = db_archive_writer_close(writer, sha256, error);
-    for (size_t i = 0; rc == FORGE_OK && i < sizeof sha256; i++)
-        snprintf(batch->sha256 + 2 * i, 3, "%02x", sha256[i]);
+    if (rc == FORGE_OK)
+        db_archive_format_sha256(sha256, batch->sha256);
     return rc;
 }
 
@@ -283,6 +208,11 @@ static forge_code archive_batch(struct archiver *archiver, int *out_count, struc
 
 /* ---- an organization ---- */
 
+static forge_code remove_unfinished(struct archiver *archiver, struct forge_error *error)
+{
+    return db_archive_remove_unfinished(archiver->conn, archiver->organization_id, archiver->folder, "executions", error);
+}
+
 /* What met a lock (UNAVAILABLE) or a deletion (ABORTED) is worth another look. */
 static bool is_passing(forge_code rc)
 {
@@ -307,34 +237,6 @@ static forge_code archive_batches(struct archiver *archiver, struct forge_error 
     return FORGE_OK;
 }
 
-/* SHA256SUMS of the organization's folder, for sha256sum -c: its complete archives, from the table, so that a run which was killed before
- * this is made up for by the next one. */
-static forge_code write_sums(struct archiver *archiver, struct forge_error *error)
-{
-    PGresult *rows;
-    char *path = NULL, *text = NULL;
-    size_t size = 0;
-    forge_code rc = list_archives(archiver,
-                                  "SELECT encode(sha256, 'hex'), substr(path, length($2) + 2) FROM archives WHERE organization_id = $1"
-                                  " AND kind = 'executions' AND state = 'complete' AND starts_with(path, $2 || '/') ORDER BY path",
-                                  &rows, error);
-    if (rc != FORGE_OK)
-        return rc;
-    FILE *stream = PQntuples(rows) > 0 ? open_memstream(&text, &size) : NULL;
-    for (int i = 0; stream != NULL && i < PQntuples(rows); i++)
-        fprintf(stream, "%s  %s\n", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1));
-    if (PQntuples(rows) > 0 && (stream == NULL || fclose(stream) != 0 || asprintf(&path, "%s/SHA256SUMS", archiver->folder) < 0)) {
-        path = NULL;
-        rc = forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for SHA256SUMS");
-    }
-    if (rc == FORGE_OK && path != NULL && access(archiver->folder, F_OK) == 0) /* it may have been moved away, with all that is in it */
-        rc = db_archive_replace(path, text, size, error);
-    free(path);
-    free(text);
-    PQclear(rows);
-    return rc;
-}
-
 static forge_code archive_organization(struct archiver *archiver, const char *organization_id, struct forge_error *error)
 {
     struct forge_error failure = {0};
@@ -345,7 +247,8 @@ static forge_code archive_organization(struct archiver *archiver, const char *or
     forge_code rc = remove_unfinished(archiver, error);
     if (rc == FORGE_OK)
         rc = archive_batches(archiver, error);
-    if (PQstatus(archiver->conn) == CONNECTION_OK && write_sums(archiver, &failure) != FORGE_OK && rc == FORGE_OK) {
+    if (PQstatus(archiver->conn) == CONNECTION_OK &&
+        db_archive_write_sums(archiver->conn, organization_id, archiver->folder, &failure) != FORGE_OK && rc == FORGE_OK) {
         *error = failure;
         rc = failure.code;
     }
@@ -375,12 +278,9 @@ forge_code db_archive_executions(const struct db_archive_config *config, struct 
     snprintf(archiver.now_us, sizeof archiver.now_us, "%" PRId64, config->now_us);
     snprintf(archiver.before_us, sizeof archiver.before_us, "%" PRId64, config->before_us);
     snprintf(archiver.rows_per_file, sizeof archiver.rows_per_file, "%u", config->rows_per_file);
-    forge_code rc = db_archive_make_folder(config->folder, error);
+    forge_code rc = db_archive_open_root(config->folder, &archiver.root, error);
     if (rc != FORGE_OK)
         return rc;
-    archiver.root = realpath(config->folder, NULL);
-    if (archiver.root == NULL)
-        return forge_error_set(error, FORGE_FAILED_PRECONDITION, "looking for the folder %.300s: %s", config->folder, strerror(errno));
     rc = db_archive_connect(config->url, &archiver.conn, error);
     if (rc == FORGE_OK) {
         rc = archive_organizations(&archiver, error);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_ROWS = 1000, CHUNK_BYTES = 4 << 20, HEX_SIZE = 2 * FORGE_SHA256_SIZE + 1 };
+enum { CHUNK_ROWS = 1000, CHUNK_BYTES = 4 << 20 };
 
 struct restorer {
     PGconn *conn;
@@ -24,7 +24,7 @@ struct restored {
     struct db_archive_reader *reader;
     char archive_id[FORGE_UUID_TEXT_SIZE];
     const char *organization_id;
-    char state[16], sha256[HEX_SIZE];
+    char state[16], sha256[DB_ARCHIVE_SHA256_TEXT_SIZE];
     int64_t row_count, added, skipped;
 };
 
@@ -81,12 +81,11 @@ static forge_code find_archive(struct restorer *restorer, struct restored *file,
 static forge_code check_hash(struct restored *file, struct forge_error *error)
 {
     uint8_t sha256[FORGE_SHA256_SIZE];
-    char hex[HEX_SIZE];
+    char hex[DB_ARCHIVE_SHA256_TEXT_SIZE];
     forge_code rc = db_archive_reader_hash(file->reader, sha256, error);
     if (rc != FORGE_OK)
         return rc;
-    for (size_t i = 0; i < sizeof sha256; i++)
-        snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
+    db_archive_format_sha256(sha256, hex);
     if (strcmp(hex, file->sha256) == 0)
         return FORGE_OK;
     return forge_error_set(error, FORGE_DATA_LOSS, "%.200s: corrupted: its SHA-256 is %s, it was written as %s", file->path, hex,

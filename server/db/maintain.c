@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOUR_S = 3600, CHANGES_KEPT_S = HOUR_S, REPLIES_KEPT_S = 48 * HOUR_S, FAILURES_KEPT_S = 24 * HOUR_S, SECONDS_SIZE = 24 };
+enum {
+    HOUR_S = 3600,
+    CHANGES_KEPT_S = HOUR_S,
+    REPLIES_KEPT_S = 48 * HOUR_S,
+    FAILURES_KEPT_S = 24 * HOUR_S,
+    WINDOWS_KEPT_S = 48 * HOUR_S,
+    SECONDS_SIZE = 24
+};
 
 /* A pass holds this session lock; the number is any that nobody else uses in this database ("frgmaint"). */
 static const char LOCK[] = "SELECT pg_try_advisory_lock(7382052301653666420)";
@@ -98,8 +105,9 @@ static forge_code delete_shared(struct db_maintainer *maintainer, struct forge_e
  * been made. */
 static forge_code delete_of_organization(struct db_maintainer *maintainer, const char *organization_id, struct forge_error *error)
 {
-    char replies_before[SECONDS_SIZE], now[SECONDS_SIZE];
+    char replies_before[SECONDS_SIZE], windows_before[SECONDS_SIZE], now[SECONDS_SIZE];
     seconds_before(maintainer, REPLIES_KEPT_S, replies_before);
+    seconds_before(maintainer, WINDOWS_KEPT_S, windows_before);
     seconds_before(maintainer, 0, now);
     const struct db_maintain_batch replies = {
         "deleting stored replies",
@@ -114,10 +122,29 @@ static forge_code delete_of_organization(struct db_maintainer *maintainer, const
                                                " AND expires_at < to_timestamp($2::bigint) LIMIT 5000))",
                                                {organization_id, now},
                                                2};
+    const struct db_maintain_batch windows = {"deleting rate windows",
+                                              "DELETE FROM rate_windows WHERE organization_id = $1 AND ctid = ANY (ARRAY("
+                                              "SELECT ctid FROM rate_windows WHERE organization_id = $1"
+                                              " AND window_start < to_timestamp($2::bigint) LIMIT 5000))",
+                                              {organization_id, windows_before},
+                                              2};
     forge_code rc = db_maintain_delete(maintainer, organization_id, &replies, &maintainer->report->stored_replies, error);
     if (rc == FORGE_OK)
         rc = db_maintain_delete(maintainer, organization_id, &sessions, &maintainer->report->sessions, error);
+    if (rc == FORGE_OK)
+        rc = db_maintain_delete(maintainer, organization_id, &windows, &maintainer->report->rate_windows, error);
     return rc;
+}
+
+static forge_code maintain_organization(struct db_maintainer *maintainer, const char *organization_id, bool is_deleted,
+                                        struct forge_error *error)
+{
+    forge_code rc = delete_of_organization(maintainer, organization_id, error);
+    if (rc == FORGE_OK && is_deleted)
+        return db_maintain_remove_organization(maintainer, organization_id, error);
+    if (rc == FORGE_OK)
+        rc = db_maintain_remove_projects(maintainer, organization_id, error);
+    return rc == FORGE_OK ? db_maintain_traces_of_projects(maintainer, organization_id, error) : rc;
 }
 
 /* The first error is told, after every organization had its turn. */
@@ -131,12 +158,7 @@ static forge_code maintain_organizations(struct db_maintainer *maintainer, struc
         return rc;
     for (int i = 0; i < PQntuples(rows) && !db_maintain_is_stopped(maintainer); i++) {
         struct forge_error failure = {0};
-        const char *organization_id = PQgetvalue(rows, i, 0);
-        rc = delete_of_organization(maintainer, organization_id, &failure);
-        if (rc == FORGE_OK && PQgetvalue(rows, i, 1)[0] == 't')
-            rc = db_maintain_remove_organization(maintainer, organization_id, &failure);
-        else if (rc == FORGE_OK)
-            rc = db_maintain_remove_projects(maintainer, organization_id, &failure);
+        rc = maintain_organization(maintainer, PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1)[0] == 't', &failure);
         if (rc == FORGE_OK || first != FORGE_OK)
             continue;
         first = rc;
@@ -164,6 +186,8 @@ forge_code db_maintain(const struct db_maintain_config *config, struct db_mainta
         rc = delete_shared(&maintainer, error);
     if (rc == FORGE_OK && out->is_leader)
         rc = maintain_organizations(&maintainer, error);
+    if (rc == FORGE_OK && out->is_leader && !db_maintain_is_stopped(&maintainer))
+        rc = db_maintain_retention(&maintainer, error); /* last: it may take long */
     if (out->is_leader)
         PQclear(PQexec(maintainer.conn, UNLOCK)); /* the end of a connection would release it a moment after we have returned */
     PQfinish(maintainer.conn);

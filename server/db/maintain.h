@@ -19,20 +19,32 @@ struct db_maintain_report {
     int64_t operator_tokens;    /* expired */
     int64_t login_failures;     /* forgotten: unlocked and a day old */
     int64_t partitions_made;    /* of stored replies and spans, for days to come */
-    int64_t partitions_dropped; /* of stored replies, 48 h after their day */
+    int64_t partitions_dropped; /* of stored replies, 48 h after their day; of spans beyond the server's limit */
+    int64_t spans_archived;     /* of such partitions */
+    int64_t archive_files;      /* that hold them */
+    int64_t traces_deleted;     /* beyond the days of their project or the server */
+    int64_t spans_deleted;      /* of projects with fewer days than the server */
+    int64_t rate_windows;       /* older than 2 days: no limit counts further back */
     int64_t rows_removed;       /* of organizations and projects that were marked deleted */
     int64_t projects_removed;   /* for good */
     int64_t organizations_removed;
 };
 
 struct db_maintain_config {
-    const char *url;         /* of forge_maint, which becomes forge_owner for it */
-    int64_t now_us;          /* wall clock */
-    const atomic_bool *stop; /* looked at between batches; may be NULL */
+    const char *url;            /* of forge_maint, which becomes forge_owner for it */
+    int64_t now_us;             /* wall clock */
+    int64_t span_age_max_us;    /* how old spans may be that are ingested: days back to there get partitions, at least yesterday */
+    unsigned trace_days;        /* the server's limit; partitions of spans that are wholly older go. 0: none */
+    const char *archive_folder; /* where their spans go first; NULL: they go for good */
+    unsigned spans_per_file;    /* 0: 100,000 */
+    const atomic_bool *stop;    /* looked at between batches; may be NULL */
+    void (*tell)(const char *line, void *user); /* progress with old partitions; may be NULL */
+    void *user;
 };
 
 /* One pass. Two at once are kept apart by an advisory lock. *out counts what was done, also when a later step failed; what fails for
- * one organization does not keep the others from their turn. A lock that is not given within half a second is left to the next pass.
+ * one organization does not keep the others from their turn. A lock that is not given within half a second is left to the next pass;
+ * only a partition that is detached waits, in nobody's way, for those who still use it.
  * Blocks; FAILED_PRECONDITION when the role may not become forge_owner (the message names DATABASE_MAINT_URL). */
 forge_code db_maintain(const struct db_maintain_config *config, struct db_maintain_report *out, struct forge_error *error) FORGE_MUST_CHECK;
 

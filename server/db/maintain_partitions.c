@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DAY_S = 24 * 3600, REPLIES_KEPT_S = 48 * 3600, NAME_SIZE = 64, BOUND_SIZE = 40, SQL_SIZE = 2048 };
+enum { DAY_S = 24 * 3600, REPLIES_KEPT_S = 48 * 3600, NAME_SIZE = 64, BOUND_SIZE = DB_MAINTAIN_BOUND_SIZE, SQL_SIZE = 2048 };
 /* An id may be 10 minutes ahead of a server's clock, and that clock of ours; a day that begins sooner than this is left out. */
 enum { BEGINS_AFTER_S = 3600 };
 static const char lock_not_available[] = "55P03";
@@ -37,19 +37,20 @@ static struct tm day_of(int64_t seconds)
     return day;
 }
 
-static void time_bound(int64_t seconds, char out[BOUND_SIZE])
+void db_maintain_time_bound(int64_t seconds, char out[DB_MAINTAIN_BOUND_SIZE])
 {
     const struct tm day = day_of(seconds);
     strftime(out, BOUND_SIZE, "%Y-%m-%d 00:00:00+00", &day);
 }
 
-/* A table that is partitioned by day. Days count from today. */
+/* A table that is partitioned by day. Days count from today; of spans also those before, back to the oldest that ingest accepts. */
 struct parent {
     const char *table, *prefix;
     int first_day, last_day;
     void (*bound)(int64_t seconds, char out[BOUND_SIZE]);
 };
-static const struct parent idempotency = {"idempotency", "idempotency_", 1, 3, uuid_bound}, spans = {"spans", "spans_", -1, 7, time_bound};
+static const struct parent idempotency = {"idempotency", "idempotency_", 1, 3, uuid_bound},
+                           spans = {"spans", "spans_", -1, 7, db_maintain_time_bound};
 
 static void partition_name(const struct parent *parent, int64_t day_s, char out[NAME_SIZE])
 {
@@ -99,26 +100,50 @@ static forge_code make_partition(struct db_maintainer *maintainer, const struct 
     return run_ddl(maintainer, sql, "making a partition", &maintainer->report->partitions_made, error);
 }
 
+int64_t db_maintain_spans_from(const struct db_maintain_config *config)
+{
+    int64_t from_s = config->now_us / 1000000 - (int64_t)config->trace_days * DAY_S;
+    return config->trace_days > 0 ? from_s - from_s % DAY_S : INT64_MIN;
+}
+
+static bool is_wanted(const struct db_maintainer *maintainer, const struct parent *parent, int64_t day_s)
+{
+    if (parent == &idempotency)
+        return day_s > maintainer->config->now_us / 1000000 + BEGINS_AFTER_S;
+    return day_s >= db_maintain_spans_from(maintainer->config); /* else retention would drop it again */
+}
+
+static int first_day(const struct db_maintainer *maintainer, const struct parent *parent, int64_t today_s)
+{
+    int64_t oldest_s = (maintainer->config->now_us - maintainer->config->span_age_max_us) / 1000000;
+    int day = (int)((oldest_s - oldest_s % DAY_S - today_s) / DAY_S);
+    return parent == &spans && day < parent->first_day ? day : parent->first_day;
+}
+
 static forge_code make_partitions(struct db_maintainer *maintainer, const struct parent *parent, struct forge_error *error)
 {
     int64_t now_s = maintainer->config->now_us / 1000000, today_s = now_s - now_s % DAY_S;
     forge_code rc = FORGE_OK;
-    for (int day = parent->first_day; day <= parent->last_day && rc == FORGE_OK; day++) {
+    for (int day = first_day(maintainer, parent, today_s); day <= parent->last_day && rc == FORGE_OK; day++) {
         int64_t day_s = today_s + (int64_t)day * DAY_S;
-        if (parent != &idempotency || day_s > now_s + BEGINS_AFTER_S)
+        if (is_wanted(maintainer, parent, day_s))
             rc = make_partition(maintainer, parent, day_s, error);
     }
     return rc;
 }
 
-/* When the day of a partition ends, in seconds; 0 for a name that is none of a day's. */
-static int64_t partition_end(const char *name)
+/* The day of a partition, in seconds; -1 for a name that is none of a day's. */
+static int64_t partition_day(const struct parent *parent, const char *name)
 {
     struct tm day = {0};
-    if (strncmp(name, idempotency.prefix, strlen(idempotency.prefix)) != 0 ||
-        strptime(name + strlen(idempotency.prefix), "%Y%m%d", &day) == NULL)
-        return 0;
-    return (int64_t)timegm(&day) + DAY_S;
+    if (strncmp(name, parent->prefix, strlen(parent->prefix)) != 0 || strptime(name + strlen(parent->prefix), "%Y%m%d", &day) == NULL)
+        return -1;
+    return (int64_t)timegm(&day);
+}
+
+int64_t db_maintain_span_day(const char *table)
+{
+    return partition_day(&spans, table);
 }
 
 static forge_code drop_partitions(struct db_maintainer *maintainer, struct forge_error *error)
@@ -133,8 +158,8 @@ static forge_code drop_partitions(struct db_maintainer *maintainer, struct forge
         return rc;
     for (int i = 0; i < PQntuples(rows) && rc == FORGE_OK; i++) {
         char sql[SQL_SIZE];
-        int64_t end_s = partition_end(PQgetvalue(rows, i, 0));
-        if (end_s == 0 || end_s + REPLIES_KEPT_S > now_s)
+        int64_t day_s = partition_day(&idempotency, PQgetvalue(rows, i, 0));
+        if (day_s < 0 || day_s + DAY_S + REPLIES_KEPT_S > now_s)
             continue;
         snprintf(sql, sizeof sql, "DROP TABLE forge_partitions.%s", PQgetvalue(rows, i, 0));
         rc = run_ddl(maintainer, sql, "dropping a partition", &maintainer->report->partitions_dropped, error);

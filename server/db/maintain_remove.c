@@ -17,6 +17,9 @@ static const struct step project_steps[] = {
     {"removing traces",
      "DELETE FROM traces WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM traces WHERE organization_id = $1"
      " AND project_id = $2 LIMIT 5000))"},
+    {"removing earlier scores",
+     "DELETE FROM score_history WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT c.ctid FROM scores p JOIN score_history c ON"
+     " c.organization_id = p.organization_id AND c.score_id = p.id WHERE p.organization_id = $1 AND p.project_id = $2 LIMIT 5000))"},
     {"removing scores",
      "DELETE FROM scores WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM scores WHERE organization_id = $1"
      " AND project_id = $2 LIMIT 5000))"},
@@ -56,6 +59,12 @@ static const struct step project_steps[] = {
     {"removing prompts",
      "DELETE FROM prompts WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM prompts WHERE organization_id ="
      " $1 AND project_id = $2 LIMIT 1000))"},
+    {"removing policy statistics",
+     "DELETE FROM policy_daily_stats WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM policy_daily_stats WHERE"
+     " organization_id = $1 AND project_id = $2 LIMIT 5000))"},
+    {"removing rate windows",
+     "DELETE FROM rate_windows WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT c.ctid FROM policies p JOIN rate_windows c ON"
+     " c.organization_id = p.organization_id AND c.policy_id = p.id WHERE p.organization_id = $1 AND p.project_id = $2 LIMIT 5000))"},
     {"removing policies",
      "DELETE FROM policies WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM policies WHERE organization_id"
      " = $1 AND project_id = $2 LIMIT 5000))"},
@@ -70,6 +79,12 @@ static const struct step organization_steps[] = {
     {"removing violations",
      "DELETE FROM policy_violations WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM policy_violations"
      " WHERE organization_id = $1 LIMIT 5000))"},
+    {"removing policy statistics",
+     "DELETE FROM policy_daily_stats WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM policy_daily_stats WHERE"
+     " organization_id = $1 LIMIT 5000))"},
+    {"removing rate windows",
+     "DELETE FROM rate_windows WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM rate_windows WHERE organization_id = $1"
+     " LIMIT 5000))"},
     {"removing usage", "DELETE FROM usage_daily WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM usage_daily WHERE"
                        " organization_id = $1 LIMIT 5000))"},
     {"removing certificate names", "DELETE FROM certificate_names WHERE organization_id = $1"},

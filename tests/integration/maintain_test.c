@@ -146,6 +146,36 @@ static void test_a_lock_that_is_held_is_left_to_the_next_pass(void **state)
 
 /* ---- removal ---- */
 
+/* Rows of traces and policies: more than a batch of those that may be many. */
+static void fill_traces(const char *organization_id, const char *project_id)
+{
+    world_execute(
+        &world,
+        "INSERT INTO retention_settings (organization_id, project_id, trace_days) VALUES ('%1$s', '%2$s', 7);"
+        " INSERT INTO spans (organization_id, project_id, trace_id, span_id, started_at, name, kind, start_ns, end_ns, status,"
+        " content_hash) SELECT '%1$s', '%2$s', decode(lpad(to_hex(n), 32, '0'), 'hex'), decode(lpad(to_hex(n), 16, '0'), 'hex'),"
+        " now(), 'step', 1, 0, 0, 1, '' FROM generate_series(1, 6000) n;"
+        " WITH s AS (INSERT INTO scores (organization_id, id, project_id, target_kind, target, name, author, source, flag)"
+        " VALUES ('%1$s', gen_random_uuid(), '%2$s', 'trace', 't', 'good', 'me', 'human', true) RETURNING organization_id, id,"
+        " project_id) INSERT INTO score_history (organization_id, id, score_id, project_id, source, flag, changed_at, replaced_at)"
+        " SELECT organization_id, gen_random_uuid(), id, project_id, 'human', true, now(), now() FROM s, generate_series(1, 6000)",
+        organization_id, project_id);
+    world_execute(
+        &world,
+        "WITH p AS (INSERT INTO policies (organization_id, id, project_id, name, draft_hash, created_by) VALUES ('%1$s', gen_random_uuid(),"
+        " '%2$s', 'own', '', '%2$s'), ('%1$s', gen_random_uuid(), NULL, 'all of %2$s', '', '%2$s') RETURNING *), v AS (INSERT INTO"
+        " policy_versions (organization_id, policy_id, version, mode, rules, content_hash, published_by) SELECT organization_id, id, 1,"
+        " 'enforce', '[]', sha256(''), id FROM p WHERE project_id IS NOT NULL), a AS (INSERT INTO policy_attachments (organization_id,"
+        " policy_id, position, target_kind, project_id) SELECT organization_id, id, 0, 'project', '%2$s' FROM p), w AS (INSERT INTO"
+        " rate_windows (organization_id, policy_id, rule, key, window_start) SELECT organization_id, id, 'r', n::text, now() FROM p,"
+        " generate_series(1, 6000) n WHERE project_id IS NOT NULL), s AS (INSERT INTO policy_daily_stats (organization_id, policy_id,"
+        " project_id, day) SELECT organization_id, id, '%2$s', date '2001-01-01' + n FROM p, generate_series(1, 6000) n)"
+        " INSERT INTO policy_violations (organization_id, id, project_id, policy_id, policy_version, policy_name, rule, action, severity,"
+        " mode, stage, message, actor_id, finding_hash) SELECT organization_id, gen_random_uuid(), '%2$s', id, 1, name, 'r', 'flag', 1,"
+        " 'enforce', 'input', 'found', id, sha256((n || name)::bytea) FROM p, generate_series(1, 3000) n",
+        organization_id, project_id);
+}
+
 /* A project with a prompt that has versions, tags, executions and history, and rows in tables of later services. */
 static void fill_project(const char *organization_id, const char *project_id)
 {
@@ -178,6 +208,7 @@ static void fill_project(const char *organization_id, const char *project_id)
         " error_count) SELECT '%s', '%s', decode(lpad(to_hex(n), 32, '0'), 'hex'), now(), 0, 0, 0, 0, 1, 0"
         " FROM generate_series(1, 6000) n",
         organization_id, project_id, organization_id, project_id);
+    fill_traces(organization_id, project_id);
 }
 
 /* Without its usage, which a server may be writing just now. */
@@ -204,6 +235,7 @@ static void test_a_deleted_project_is_removed_in_batches(void **state)
     report = pass_at(forge_clock_wall_us());
     assert_int_equal(report.projects_removed, 1);
     assert_true(report.rows_removed > 30 * 400 + 6000);
+    world_execute(&world, "DELETE FROM policies WHERE name = 'all of %s'", project_id); /* the organization's, and stays */
     assert_int_equal(rows_of_organization(world.home.organization_id), before);
     assert_int_equal(pass_at(forge_clock_wall_us()).projects_removed, 0);
 }
@@ -279,6 +311,7 @@ static void test_a_stopped_pass_is_continued(void **state)
     assert_int_equal(stopped.projects_removed, 0);
     assert_int_equal(world_number(&world, "SELECT count(*) FROM projects WHERE id = '%s'", project_id), 1);
     assert_int_equal(pass_at(forge_clock_wall_us()).projects_removed, 1);
+    world_execute(&world, "DELETE FROM policies WHERE name = 'all of %s'", project_id);
     assert_int_equal(rows_of_organization(world.home.organization_id), before);
 }
 

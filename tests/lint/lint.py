@@ -263,7 +263,7 @@ def rule_settings(_):
     """Every setting of server/app/settings.c stands in .env.example and takes effect somewhere in server/app."""
     rows = re.findall(r'\{\.name = "(\w+)", \.variable = "(\w+)", .*?\.offset =\s*FIELD\(([\w.]+)\)', (SOURCE / "server/app/settings.c").read_text(), re.S)
     example = (SOURCE / ".env.example").read_text()
-    used = "".join((SOURCE / "server/app" / name).read_text() for name in ("serve.c", "admin.c", "migrate.c", "owner.c", "config.c"))
+    used = "".join((SOURCE / "server/app" / name).read_text() for name in ("serve.c", "admin.c", "migrate.c", "owner.c", "config.c", "maintain.c"))
     for name, variable, field in rows:
         if f"\n#{variable}=" not in example:
             yield f".env.example: {variable} is missing"

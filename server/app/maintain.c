@@ -122,7 +122,7 @@ static void log_progress(const char *line, void *user)
     base_log(BASE_LOG_INFO, "retention", base_log_text("did", line));
 }
 
-/* False when it failed. */
+/* False when the next one is urgent: without a partition for its day no span is stored. A full disk of archives is not, for one. */
 static bool make_pass(struct app_maintainer *maintainer)
 {
     struct db_maintain_config pass = pass_of(maintainer->config);
@@ -136,7 +136,7 @@ static bool make_pass(struct app_maintainer *maintainer)
     if (rc != FORGE_OK)
         base_log_failure(BASE_LOG_WARNING, "maintenance failed; the next pass goes on", &error);
     log_report(&report); /* also of a pass that failed half-way */
-    return rc == FORGE_OK;
+    return rc == FORGE_OK || report.is_ahead;
 }
 
 static void wait_for_next(struct app_maintainer *maintainer, unsigned wait_ms)
@@ -155,14 +155,14 @@ static void wait_for_next(struct app_maintainer *maintainer, unsigned wait_ms)
     pthread_mutex_unlock(&maintainer->lock);
 }
 
-/* The first pass at once, and after one that failed the next one soon: without a partition for its day no span is stored. */
+/* The first pass at once. */
 static void *run(void *user)
 {
     struct app_maintainer *maintainer = user;
     while (!atomic_load(&maintainer->stop)) {
         unsigned interval_ms = maintainer->config->maintenance_interval_ms;
-        bool succeeded = make_pass(maintainer);
-        wait_for_next(maintainer, succeeded || interval_ms < RETRY_MS ? interval_ms : RETRY_MS);
+        bool has_time = make_pass(maintainer);
+        wait_for_next(maintainer, has_time || interval_ms < RETRY_MS ? interval_ms : RETRY_MS);
     }
     return NULL;
 }

@@ -14,7 +14,8 @@ struct app_maintainer;
  * The texts of config must outlive the thread. RESOURCE_EXHAUSTED without memory or thread. */
 forge_code app_maintainer_start(const struct app_config *config, struct base_metrics *metrics, struct app_maintainer **out,
                                 struct forge_error *error) FORGE_MUST_CHECK;
-/* Ends the pass that is running after its present statement (10 s at most) and joins. Accepts NULL. */
+/* Ends the pass that is running after its present statement (10 s at most; a file of spans leaves its table in a second or so) and joins.
+ * Accepts NULL. */
 void app_maintainer_stop(struct app_maintainer *maintainer);
 
 #endif

@@ -36,7 +36,8 @@ struct archiver {
     const struct db_span_archive *config;
     struct db_span_archive_report *report;
     char organization_id[FORGE_UUID_TEXT_SIZE]; /* whose turn it is */
-    char *folder;                               /* of its files; NULL until it is asked for */
+    char *folder;                               /* of its files */
+    struct key from;                            /* what its last file ended with: an index still holds what was deleted before */
     char now_us[DB_ARCHIVE_NUMBER_SIZE];
 };
 
@@ -177,26 +178,32 @@ static forge_code write_file(struct archiver *archiver, struct file *file, struc
 static forge_code exchange(const struct archiver *archiver, const struct file *file, struct forge_error *error)
 {
     static const char tail[] =
-        " WHERE organization_id = $1 AND (" KEY ") <= ($2::uuid, $3::bytea, $4::bytea, $5::timestamptz) RETURNING started_at)"
-        " UPDATE archives SET state = 'complete', sha256 = decode($7, 'hex'), row_count = $8::bigint,"
+        " WHERE organization_id = $1 AND (" KEY ") > ($2::uuid, $3::bytea, $4::bytea, $5::timestamptz) AND (" KEY
+        ") <= ($6::uuid, $7::bytea, $8::bytea, $9::timestamptz) RETURNING started_at)"
+        " UPDATE archives SET state = 'complete', sha256 = decode($11, 'hex'), row_count = $12::bigint,"
         " first_at = (SELECT min(started_at) FROM gone), last_at = (SELECT max(started_at) FROM gone),"
-        " updated_at = timestamptz 'epoch' + $9::bigint * interval '1 microsecond'"
-        " WHERE organization_id = $1 AND id = $6::uuid AND state = 'writing' AND (SELECT count(*) FROM gone) = $8::bigint";
+        " updated_at = timestamptz 'epoch' + $13::bigint * interval '1 microsecond'"
+        " WHERE organization_id = $1 AND id = $10::uuid AND state = 'writing' AND (SELECT count(*) FROM gone) = $12::bigint";
     char count[DB_ARCHIVE_NUMBER_SIZE];
     PGresult *result = NULL;
     snprintf(count, sizeof count, "%" PRId64, file->count);
+    const struct key *from = &archiver->from, *to = &file->last;
     const char *parameters[] = {archiver->organization_id,
-                                file->last.parts[0],
-                                file->last.parts[1],
-                                file->last.parts[2],
-                                file->last.parts[3],
+                                from->parts[0],
+                                from->parts[1],
+                                from->parts[2],
+                                from->parts[3],
+                                to->parts[0],
+                                to->parts[1],
+                                to->parts[2],
+                                to->parts[3],
                                 file->id,
                                 file->sha256,
                                 count,
                                 archiver->now_us};
     forge_code rc = db_admin_begin(archiver->config->conn, archiver->organization_id, error);
     if (rc == FORGE_OK)
-        rc = query(archiver, "WITH gone AS (DELETE FROM ", tail, 9, parameters, "archiving spans", &result, error);
+        rc = query(archiver, "WITH gone AS (DELETE FROM ", tail, 13, parameters, "archiving spans", &result, error);
     bool is_whole = rc == FORGE_OK && strcmp(PQcmdTuples(result), "1") == 0;
     PQclear(result);
     if (rc == FORGE_OK && !is_whole)
@@ -216,13 +223,14 @@ static void tell_file(const struct archiver *archiver, const struct file *file)
 /* *out_count: how many spans it took, 0 when none are left. */
 static forge_code archive_file(struct archiver *archiver, int64_t *out_count, struct forge_error *error)
 {
-    struct file file = {.last = before_all};
+    struct file file = {.last = archiver->from};
     forge_code rc = write_file(archiver, &file, error);
     if (rc == FORGE_OK && file.count > 0)
         rc = exchange(archiver, &file, error);
     if (rc == FORGE_OK && file.count > 0) {
         archiver->report->spans += file.count;
         archiver->report->files++;
+        archiver->from = file.last;
         tell_file(archiver, &file);
     }
     *out_count = file.count;
@@ -235,9 +243,9 @@ static forge_code archive_file(struct archiver *archiver, int64_t *out_count, st
 /* Not archived: spans of projects that are deleted or are to keep them for a shorter time, left by a deletion that came too late. */
 static forge_code delete_unwanted(const struct archiver *archiver, struct forge_error *error)
 {
-    static const char tail[] = " s WHERE organization_id = $1 AND (NOT EXISTS (SELECT FROM projects p WHERE p.organization_id = $1"
-                               " AND p.id = s.project_id AND p.deleted_at IS NULL) OR EXISTS (SELECT FROM retention_settings r"
-                               " WHERE r.organization_id = $1 AND r.project_id = s.project_id AND r.trace_days < $2::integer))";
+    static const char tail[] = " WHERE organization_id = $1 AND project_id <> ALL (ARRAY(SELECT p.id FROM projects p LEFT JOIN"
+                               " retention_settings r ON r.organization_id = $1 AND r.project_id = p.id WHERE p.organization_id = $1"
+                               " AND p.deleted_at IS NULL AND (r.trace_days IS NULL OR r.trace_days >= $2::integer)))";
     char days[DB_ARCHIVE_NUMBER_SIZE];
     PGresult *result = NULL;
     snprintf(days, sizeof days, "%u", archiver->config->trace_days);
@@ -267,6 +275,7 @@ static forge_code archive_organization(struct archiver *archiver, struct forge_e
 {
     struct forge_error failure = {0};
     PGconn *conn = archiver->config->conn;
+    archiver->from = before_all;
     if (asprintf(&archiver->folder, "%s/%s", archiver->config->root, archiver->organization_id) < 0)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for an archive");
     forge_code rc = db_archive_remove_unfinished(conn, archiver->organization_id, archiver->folder, "spans", error);
@@ -283,13 +292,15 @@ static forge_code archive_organization(struct archiver *archiver, struct forge_e
     return rc;
 }
 
-/* The first organization with spans in the table that is not deleted; *out_found false: none is left. */
+/* The next organization, behind the last one, that has spans in the table and is not deleted; *out_found false: there is none. */
 static forge_code next_organization(struct archiver *archiver, bool *out_found, struct forge_error *error)
 {
-    static const char head[] = "SELECT n.organization_id FROM organization_names n WHERE n.deleted_at IS NULL AND EXISTS (SELECT FROM ",
+    static const char head[] = "SELECT n.organization_id FROM organization_names n WHERE n.deleted_at IS NULL AND n.organization_id > $1"
+                               " AND EXISTS (SELECT FROM ",
                       tail[] = " s WHERE s.organization_id = n.organization_id) ORDER BY n.organization_id LIMIT 1";
+    const char *parameters[] = {archiver->organization_id};
     PGresult *rows = NULL;
-    forge_code rc = query(archiver, head, tail, 0, NULL, "looking for an organization with spans", &rows, error);
+    forge_code rc = query(archiver, head, tail, 1, parameters, "looking for an organization with spans", &rows, error);
     *out_found = rc == FORGE_OK && PQntuples(rows) == 1;
     if (*out_found)
         snprintf(archiver->organization_id, sizeof archiver->organization_id, "%s", PQgetvalue(rows, 0, 0));
@@ -307,16 +318,30 @@ static forge_code open_table(const struct archiver *archiver, struct forge_error
     return rc;
 }
 
+/* *out_any: there was one. */
+static forge_code archive_organizations(struct archiver *archiver, bool *out_any, struct forge_error *error)
+{
+    bool found = true;
+    forge_code rc = FORGE_OK;
+    *out_any = false;
+    snprintf(archiver->organization_id, sizeof archiver->organization_id, "%s", before_all.parts[0]);
+    while (rc == FORGE_OK && found) {
+        rc = next_organization(archiver, &found, error);
+        if (rc == FORGE_OK && found)
+            rc = archive_organization(archiver, error);
+        *out_any |= found;
+    }
+    return rc;
+}
+
+/* The last round finds none: that is what the caller relies on. */
 forge_code db_archive_spans(const struct db_span_archive *config, struct db_span_archive_report *out, struct forge_error *error)
 {
     struct archiver archiver = {.config = config, .report = out};
-    bool found = true;
+    bool any = true;
     snprintf(archiver.now_us, sizeof archiver.now_us, "%" PRId64, config->now_us);
     forge_code rc = open_table(&archiver, error);
-    while (rc == FORGE_OK && found) {
-        rc = next_organization(&archiver, &found, error);
-        if (rc == FORGE_OK && found)
-            rc = archive_organization(&archiver, error);
-    }
+    while (rc == FORGE_OK && any)
+        rc = archive_organizations(&archiver, &any, error);
     return rc;
 }

@@ -182,6 +182,7 @@ forge_code db_maintain(const struct db_maintain_config *config, struct db_mainta
         rc = become_leader(&maintainer, error);
     if (rc == FORGE_OK && out->is_leader)
         rc = db_maintain_partitions(&maintainer, error);
+    out->is_ahead = rc == FORGE_OK && out->is_leader;
     if (rc == FORGE_OK && out->is_leader)
         rc = delete_shared(&maintainer, error);
     if (rc == FORGE_OK && out->is_leader)

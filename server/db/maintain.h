@@ -13,6 +13,7 @@
 
 struct db_maintain_report {
     bool is_leader;             /* false: another pass is running, nothing was done */
+    bool is_ahead;              /* the partitions of the days to come are there, whatever failed later */
     int64_t changes;            /* older than 1 h: no change feed reads further back */
     int64_t stored_replies;     /* older than 48 h, in the default partition: their request ids are refused long since */
     int64_t sessions;           /* expired */
@@ -37,6 +38,7 @@ struct db_maintain_config {
     unsigned trace_days;        /* the server's limit; partitions of spans that are wholly older go. 0: none */
     const char *archive_folder; /* where their spans go first; NULL: they go for good */
     unsigned spans_per_file;    /* 0: 100,000 */
+    unsigned detach_wait_ms;    /* for those who use a partition, then it is left to the next pass; 0: 10 minutes */
     const atomic_bool *stop;    /* looked at between batches; may be NULL */
     void (*tell)(const char *line, void *user); /* progress with old partitions; may be NULL */
     void *user;
@@ -44,8 +46,9 @@ struct db_maintain_config {
 
 /* One pass. Two at once are kept apart by an advisory lock. *out counts what was done, also when a later step failed; what fails for
  * one organization does not keep the others from their turn. A lock that is not given within half a second is left to the next pass;
- * only a partition that is detached waits, in nobody's way, for those who still use it.
- * Blocks; FAILED_PRECONDITION when the role may not become forge_owner (the message names DATABASE_MAINT_URL). */
+ * only the detaching of a partition waits longer, in nobody's way, for those who still use it. Blocks;
+ * FAILED_PRECONDITION when the role may not become forge_owner (the message names DATABASE_MAINT_URL), or with the system's reason where
+ * an archive cannot be written. */
 forge_code db_maintain(const struct db_maintain_config *config, struct db_maintain_report *out, struct forge_error *error) FORGE_MUST_CHECK;
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "db/archive_private.h"
 #include "db/archive_spans.h"
+#include "wire/clock.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -15,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DAY_S = 24 * 3600, SQL_SIZE = 512, STOP_LOOK_MS = 100, FILE_ROWS = 100000 };
-static const char lock_not_available[] = "55P03";
+enum { DAY_S = 24 * 3600, SQL_SIZE = 512, STOP_LOOK_MS = 100, DETACH_WAIT_MS = 600000, FILE_ROWS = 100000 };
+static const char lock_not_available[] = "55P03", query_canceled[] = "57014";
 
 struct keeper {
     struct db_maintainer *maintainer;
@@ -56,17 +57,24 @@ static bool is_over(const struct keeper *keeper, const char *table)
 
 /* ---- detaching ---- */
 
-/* Waits for the end of a statement without a limit, which may be that of another program's transaction. Asked to stop it cancels the
- * statement, whose error then tells. */
+static bool is_to_give_up(const struct keeper *keeper, uint64_t since_ms)
+{
+    unsigned wait_ms = keeper->maintainer->config->detach_wait_ms;
+    return db_maintain_is_stopped(keeper->maintainer) || forge_clock_monotonic_ms() - since_ms > (wait_ms > 0 ? wait_ms : DETACH_WAIT_MS);
+}
+
+/* Waits for the end of a statement, which may be that of another program's transaction. When it has waited for long, or is asked to stop,
+ * it cancels the statement, whose error then tells. */
 static forge_code run_unhurried(const struct keeper *keeper, const char *sql, const char *what, struct forge_error *error)
 {
+    uint64_t since_ms = forge_clock_monotonic_ms();
     bool is_cancelled = false;
     forge_code rc = FORGE_OK;
     if (PQsendQuery(keeper->conn, sql) != 1)
         return db_admin_failed(keeper->conn, NULL, what, error);
     while (PQisBusy(keeper->conn) && PQstatus(keeper->conn) == CONNECTION_OK) {
         struct pollfd readable = {.fd = PQsocket(keeper->conn), .events = POLLIN};
-        if (db_maintain_is_stopped(keeper->maintainer) && !is_cancelled) {
+        if (!is_cancelled && is_to_give_up(keeper, since_ms)) {
             char reason[256];
             PGcancel *cancel = PQgetCancel(keeper->conn);
             is_cancelled = PQcancel(cancel, reason, sizeof reason) == 1;
@@ -85,7 +93,8 @@ static forge_code run_unhurried(const struct keeper *keeper, const char *sql, co
 }
 
 /* how: CONCURRENTLY, and FINALIZE for one that was cut off, wait for everybody who may still be using the
- * partition and let everybody else go on, so a lock_timeout would only end it for the sake of nobody. */
+ * partition and let everybody else go on, so a lock_timeout would end it for the sake of nobody. But the rest of maintenance must not wait
+ * for a session that somebody has forgotten: after ten minutes it is the next pass's. */
 static forge_code detach(const struct keeper *keeper, const char *table, const char *how, struct forge_error *error)
 {
     char sql[SQL_SIZE];
@@ -100,7 +109,7 @@ static forge_code detach(const struct keeper *keeper, const char *table, const c
     return rc;
 }
 
-/* All of them first: PostgreSQL detaches one partition at a time. */
+/* Before any other is detached. */
 static forge_code finish_detaching(const struct keeper *keeper, const PGresult *tables, struct forge_error *error)
 {
     forge_code rc = FORGE_OK;
@@ -178,9 +187,9 @@ static forge_code settle_table(const struct keeper *keeper, const char *table, b
 }
 
 /* A lock that is not given leaves its table to the next pass. */
-static forge_code settle_tables(const struct keeper *keeper, const PGresult *tables, struct forge_error *error)
+static forge_code settle_each(const struct keeper *keeper, const PGresult *tables, struct forge_error *error)
 {
-    forge_code rc = finish_detaching(keeper, tables, error);
+    forge_code rc = FORGE_OK;
     for (int i = 0; i < PQntuples(tables) && rc == FORGE_OK && !db_maintain_is_stopped(keeper->maintainer); i++) {
         struct forge_error failure = {0};
         rc = settle_table(keeper, PQgetvalue(tables, i, 0), strcmp(PQgetvalue(tables, i, 1), "attached") == 0, &failure);
@@ -190,6 +199,19 @@ static forge_code settle_tables(const struct keeper *keeper, const PGresult *tab
             *error = failure;
     }
     return rc;
+}
+
+/* A partition that is still being detached keeps all others waiting: PostgreSQL detaches one at a time. */
+static forge_code settle_tables(const struct keeper *keeper, const PGresult *tables, struct forge_error *error)
+{
+    forge_code rc = finish_detaching(keeper, tables, error);
+    if (rc == FORGE_OK)
+        rc = settle_each(keeper, tables, error);
+    if (rc == FORGE_OK || strcmp(error->sqlstate, query_canceled) != 0)
+        return rc;
+    tell(keeper, "Old partitions are left to the next pass: %s", error->message);
+    *error = (struct forge_error){0};
+    return FORGE_OK;
 }
 
 /* ---- a pass ---- */

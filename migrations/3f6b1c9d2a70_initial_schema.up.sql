@@ -550,8 +550,7 @@ CREATE TABLE traces (
     span_count bigint NOT NULL, error_count bigint NOT NULL,
     input_tokens bigint NOT NULL DEFAULT 0, cache_read_tokens bigint NOT NULL DEFAULT 0, cache_write_tokens bigint NOT NULL DEFAULT 0,
     output_tokens bigint NOT NULL DEFAULT 0, reasoning_tokens bigint NOT NULL DEFAULT 0,
-    cost_micros bigint NOT NULL DEFAULT 0,
-    root_start_ns bigint, root_span_id bytea, name varchar(255) COLLATE "C",
+    cost_micros bigint NOT NULL DEFAULT 0, root_start_ns bigint, root_span_id bytea, name varchar(255) COLLATE "C",
     session_id varchar(255) COLLATE "C", user_id varchar(255) COLLATE "C",
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT traces_pkey PRIMARY KEY (organization_id, project_id, trace_id),
@@ -559,10 +558,11 @@ CREATE TABLE traces (
     CONSTRAINT valid_trace_id CHECK (octet_length(trace_id) = 16),
     CONSTRAINT valid_duration CHECK (duration_ns >= 0)
 );
-CREATE INDEX ix_traces_started_at ON traces (organization_id, project_id, started_at, trace_id);
-CREATE INDEX ix_traces_status ON traces (organization_id, project_id, status, started_at, trace_id);
-CREATE INDEX ix_traces_session_id ON traces (organization_id, project_id, session_id, started_at) WHERE session_id IS NOT NULL;
-CREATE INDEX ix_traces_user_id ON traces (organization_id, project_id, user_id, started_at) WHERE user_id IS NOT NULL;
+CREATE INDEX ix_traces_started_at ON traces (organization_id, project_id, started_at DESC, trace_id, session_id);
+CREATE INDEX ix_traces_status ON traces (organization_id, project_id, status, started_at DESC, trace_id);
+CREATE INDEX ix_traces_session_id ON traces (organization_id, project_id, session_id, started_at DESC, trace_id) WHERE session_id IS NOT NULL;
+CREATE INDEX ix_traces_user_id ON traces (organization_id, project_id, user_id, started_at DESC, trace_id) WHERE user_id IS NOT NULL;
+CREATE INDEX ix_traces_duration_ns ON traces (organization_id, project_id, duration_ns);
 
 CREATE TABLE spans (
     organization_id uuid NOT NULL,
@@ -591,8 +591,8 @@ CREATE TABLE spans (
     ingested_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT spans_pkey PRIMARY KEY (organization_id, project_id, trace_id, span_id, started_at)
 ) PARTITION BY RANGE (started_at);
-CREATE INDEX ix_spans_model ON spans (organization_id, project_id, model, started_at) WHERE model IS NOT NULL;
-CREATE INDEX ix_spans_prompt_id ON spans (organization_id, prompt_id, prompt_version, started_at) WHERE prompt_id IS NOT NULL;
+CREATE INDEX ix_spans_model ON spans (organization_id, project_id, model, started_at, trace_id) WHERE model IS NOT NULL;
+CREATE INDEX ix_spans_prompt_id ON spans (organization_id, prompt_id, prompt_version, started_at, trace_id) WHERE prompt_id IS NOT NULL;
 
 CREATE TABLE scores (
     organization_id uuid NOT NULL, id uuid NOT NULL,

@@ -214,6 +214,16 @@ bool validate_time(struct rpc_call *call, const char *field, const Google__Proto
     return valid;
 }
 
+void validate_time_range(struct rpc_call *call, const Google__Protobuf__Timestamp *start, const Google__Protobuf__Timestamp *end,
+                         int64_t *out_start_us, int64_t *out_end_us)
+{
+    *out_start_us = INT64_C(-62135596800) * 1000000;
+    *out_end_us = INT64_C(253402300800) * 1000000;
+    bool valid = start == NULL || validate_time(call, "start_time", start, out_start_us);
+    if (end != NULL && validate_time(call, "end_time", end, out_end_us) && valid && *out_end_us <= *out_start_us)
+        rpc_call_violation(call, "end_time", "must be after start_time");
+}
+
 static unsigned mask_path_bits(const char *path, const char *const *fields, size_t field_count)
 {
     if (strcmp(path, "*") == 0)

@@ -52,6 +52,10 @@ forge_code validate_end_in_project(struct rpc_call *call, const struct forge_uui
 /* A well-formed time of the years 1 to 9999 as microseconds since the Unix epoch. */
 bool validate_time(struct rpc_call *call, const char *field, const Google__Protobuf__Timestamp *time, int64_t *out_unix_us);
 
+/* The range of a listing: from start up to before end, by default the years 1 to 9999. */
+void validate_time_range(struct rpc_call *call, const Google__Protobuf__Timestamp *start, const Google__Protobuf__Timestamp *end,
+                         int64_t *out_start_us, int64_t *out_end_us);
+
 /* Which fields an Update request changes: bit i stands for fields[i]. Each path that is none of them is a violation, "*" names all; without
  * a mask it is those in given (bits of the fields that are not at their default). A request that names nothing is a violation too. */
 unsigned validate_update_mask(struct rpc_call *call, const Google__Protobuf__FieldMask *mask, const char *const *fields, size_t field_count,

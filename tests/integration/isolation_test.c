@@ -19,6 +19,7 @@
 #define PROMPT "forge.v1.PromptService/"
 #define EVALUATION "forge.v1.EvaluationService/"
 #define TRACE "forge.v1.TraceService/"
+#define HIDDEN_TRACE "0af7651916cd43dd8448eb211c80319d"
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
@@ -187,6 +188,12 @@ static const struct row {
      " \"name\": \"step $n\", \"start_ns\": \"$t\", \"end_ns\": \"$t\"}]}",
      ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "SetRetention", "{\"project_id\": \"$p\", \"trace_days\": 30}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "GetTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\", \"view\": \"TRACE_VIEW_FULL\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "ListTraces", "{\"project_id\": \"$p\", \"view\": \"TRACE_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "ListSessions", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "DeleteTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -453,6 +460,30 @@ static void new_model(struct forge_channel *admin)
     forge__v1__model_price__free_unpacked(price, NULL);
 }
 
+/* A trace of one span. The server makes the partitions of spans in its first pass, which need not be over. */
+static void new_trace(struct forge_channel *admin)
+{
+    Forge__V1__IngestSpansRequest request = FORGE__V1__INGEST_SPANS_REQUEST__INIT;
+    Forge__V1__Span span = FORGE__V1__SPAN__INIT, *spans[] = {&span};
+    Forge__V1__IngestSpansResponse *reply;
+    struct forge_error error = {0};
+    request.project_id = project_id;
+    request.n_spans = 1;
+    request.spans = spans;
+    span.trace_id = TEXT(HIDDEN_TRACE);
+    span.span_id = TEXT("b7ad6b7169203331");
+    span.name = span.input = TEXT("PLUTONIUM");
+    span.session_id = TEXT("covert");
+    span.start_ns = span.end_ns = forge_clock_wall_us() * 1000;
+    for (bool is_stored = false; !is_stored;) {
+        world_check(&world, "IngestSpans", forge_trace_ingest_spans(admin, NULL, &request, &reply, &error), &error);
+        is_stored = reply->accepted_count == 1;
+        forge__v1__ingest_spans_response__free_unpacked(reply, NULL);
+        if (!is_stored)
+            world_sleep_ms(10);
+    }
+}
+
 static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
 {
     Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
@@ -489,7 +520,7 @@ static struct forge_channel *fresh_channel(const struct row *row, bool home)
 static unsigned times(const struct row *row)
 {
     bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0 ||
-                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0;
+                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteTrace") == 0;
     return row->need == PUBLIC || once ? 1 : 3;
 }
 
@@ -581,6 +612,7 @@ static int open_world(void **state)
     new_dataset(admin);
     new_evaluation(admin);
     new_model(admin);
+    new_trace(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "service_fixture.h"
+#include "trace_fixture.h"
 #include "wire/arena.h"
 #include "wire/clock.h"
 
@@ -18,20 +18,10 @@
 #include <time.h>
 
 enum { BATCH = 1000, WRITERS = 8, ROUNDS = 6 };
-#define TRACE "0af7651916cd43dd8448eb211c8031"
 static const int64_t second_ns = INT64_C(1000000000);
 
 static struct service_tenant alpha, beta;
 static struct forge_arena kept; /* texts of requests */
-
-static void wait_for_partitions(void)
-{
-    const struct timespec pause = {.tv_nsec = 10000000};
-    for (int i = 0; i < 3000 && strcmp(service_query("SELECT count(*) FROM pg_inherits WHERE inhparent = 'spans'::regclass"), "9") != 0;
-         i++)
-        nanosleep(&pause, NULL);
-    assert_string_equal(service_query("SELECT count(*) FROM pg_inherits WHERE inhparent = 'spans'::regclass"), "9");
-}
 
 static int start(void **state)
 {
@@ -39,7 +29,7 @@ static int start(void **state)
     service_start(state);
     service_tenant_make("alpha", &alpha);
     service_tenant_make("beta", &beta);
-    wait_for_partitions(); /* the server makes them in its first pass */
+    trace_wait_for_partitions();
     return 0;
 }
 

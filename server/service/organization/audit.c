@@ -16,8 +16,6 @@ enum {
     VERIFY_DEFAULT = 10000,
     VERIFY_MAX = 100000
 };
-/* The years that timestamp.proto has: 0001 to 9999. */
-static const int64_t first_time_us = INT64_C(-62135596800) * 1000000, end_time_us = INT64_C(253402300800) * 1000000;
 
 /* --- ListAuditEvents --- */
 
@@ -36,19 +34,9 @@ static void word_check(struct rpc_call *call, const char *field, const char *wor
                            strchr(characters, '.') != NULL ? "a-z, 0-9, _ and ." : "a-z, 0-9 and _");
 }
 
-static void times_check(struct rpc_call *call, const Forge__V1__ListAuditEventsRequest *in, struct filter *filter)
-{
-    filter->start_us = first_time_us;
-    filter->end_us = end_time_us;
-    bool valid = in->start_time == NULL || validate_time(call, "start_time", in->start_time, &filter->start_us);
-    if (in->end_time != NULL && validate_time(call, "end_time", in->end_time, &filter->end_us) && valid &&
-        filter->end_us <= filter->start_us)
-        rpc_call_violation(call, "end_time", "must be after start_time");
-}
-
 static void filter_check(struct rpc_call *call, const Forge__V1__ListAuditEventsRequest *in, struct filter *filter)
 {
-    times_check(call, in, filter);
+    validate_time_range(call, in->start_time, in->end_time, &filter->start_us, &filter->end_us);
     if (in->actor_id[0] != '\0')
         validate_uuid(call, "actor_id", in->actor_id, &filter->actor_id);
     word_check(call, "action", in->action, "abcdefghijklmnopqrstuvwxyz0123456789_.", ACTION_CHARACTERS_MAX);

@@ -14,8 +14,6 @@
 #include <string.h>
 
 enum { NOTES_CHARACTERS_MAX = 16384, BATCH_MAX = 1000, RATING_MAX = 5, AHEAD_MINUTES_MAX = 10 };
-/* The years that timestamp.proto has: 0001 to 9999. */
-static const int64_t first_time_us = INT64_C(-62135596800) * 1000000, end_time_us = INT64_C(253402300800) * 1000000;
 
 /* --- recording --------------------------------------------------------------------------------------- */
 
@@ -216,17 +214,6 @@ forge_code prompt_record_executions(struct rpc_call *call, const Forge__V1__Reco
 
 /* --- reading ----------------------------------------------------------------------------------------- */
 
-/* From start (0001 when not set) up to before end (10000). */
-static void range_read(struct rpc_call *call, const Google__Protobuf__Timestamp *start, const Google__Protobuf__Timestamp *end,
-                       int64_t *out_start_us, int64_t *out_end_us)
-{
-    *out_start_us = first_time_us;
-    *out_end_us = end_time_us;
-    bool valid = start == NULL || validate_time(call, "start_time", start, out_start_us);
-    if (end != NULL && validate_time(call, "end_time", end, out_end_us) && valid && *out_end_us <= *out_start_us)
-        rpc_call_violation(call, "end_time", "must be after start_time");
-}
-
 static struct db_stmt *list_statement(struct rpc_call *call, const Forge__V1__ListExecutionsRequest *in, const struct forge_uuid *prompt_id,
                                       int64_t start_us, int64_t end_us, const struct rpc_page *page)
 {
@@ -280,7 +267,7 @@ forge_code prompt_list_executions(struct rpc_call *call, const Forge__V1__ListEx
     struct rpc_page page;
     int64_t start_us, end_us;
     validate_uuid(call, "prompt_id", in->prompt_id, &prompt_id);
-    range_read(call, in->start_time, in->end_time, &start_us, &end_us);
+    validate_time_range(call, in->start_time, in->end_time, &start_us, &end_us);
     const char *filter = forge_arena_printf(call->arena, "%s|%d|%d|%d|%" PRId64 "|%" PRId64, in->prompt_id, in->version,
                                             in->success == NULL ? -1 : in->success->value, in->rating, start_us, end_us);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter != NULL ? strlen(filter) : 0, &page);
@@ -338,7 +325,7 @@ forge_code prompt_get_stats(struct rpc_call *call, const Forge__V1__GetPromptSta
     struct forge_uuid prompt_id;
     int64_t start_us, end_us;
     validate_uuid(call, "prompt_id", in->prompt_id, &prompt_id);
-    range_read(call, in->start_time, in->end_time, &start_us, &end_us);
+    validate_time_range(call, in->start_time, in->end_time, &start_us, &end_us);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_stmt *q = db_stmt(call->db, SQL_EXECUTION_STATS);

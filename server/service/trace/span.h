@@ -59,9 +59,13 @@ void trace_defaults_check(struct rpc_call *call, const Forge__V1__IngestSpansReq
  */
 void trace_span_check(struct rpc_call *call, const Forge__V1__Span *in);
 void trace_columns_check(struct rpc_call *call, const struct trace_span *span);
+/* A required trace_id. prefix: of its path, "" or with a dot at its end. */
+void trace_id_check(struct rpc_call *call, const char *prefix, const char *text);
 /* span_map.c: fills the columns of a span that trace_span_check() found nothing against, from its fields and, where those are at their
  * defaults, from its attributes. Notes a prompt_id that is none. */
 void trace_span_map(struct rpc_call *call, const Forge__V1__Span *in, struct trace_span *out);
+/* The bytes of an id that was checked; without data for no digits. */
+struct db_bytes trace_id_bytes(struct rpc_call *call, const char *digits);
 /* span_pack.c: details and content_hash; the hash is of what was sent, whatever a later server makes columns of: of the ids in lower case,
  * the attributes of each list once and in the order of their keys, resource and scope filled in from the defaults. */
 void trace_span_pack(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults, struct trace_span *out);

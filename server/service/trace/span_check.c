@@ -49,7 +49,7 @@ static bool is_hex_id(const char *text, size_t bytes)
     return strlen(text) == 2 * bytes && strspn(text, "0123456789abcdefABCDEF") == 2 * bytes && strspn(text, "0") != 2 * bytes;
 }
 
-static void trace_id_check(struct rpc_call *call, const char *prefix, const char *text)
+void trace_id_check(struct rpc_call *call, const char *prefix, const char *text)
 {
     if (!is_hex_id(text, TRACE_ID_BYTES))
         note(call, prefix, "trace_id", text[0] == '\0' ? "is required" : "must be 32 hexadecimal digits, not all zero");

@@ -293,8 +293,7 @@ static int digit_of(char c)
     return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
 }
 
-/* Without data for no digits. */
-static struct db_bytes id_of(struct rpc_call *call, const char *digits)
+struct db_bytes trace_id_bytes(struct rpc_call *call, const char *digits)
 {
     size_t size = strlen(digits) / 2;
     uint8_t *bytes = size > 0 ? forge_arena_alloc(call->arena, size) : NULL;
@@ -313,9 +312,9 @@ void trace_span_map(struct rpc_call *call, const Forge__V1__Span *in, struct tra
     enum { NANOSECONDS = 1000 };
     struct found found;
     find_all(in, &found);
-    out->trace_id = id_of(call, in->trace_id);
-    out->span_id = id_of(call, in->span_id);
-    out->parent_span_id = id_of(call, in->parent_span_id);
+    out->trace_id = trace_id_bytes(call, in->trace_id);
+    out->span_id = trace_id_bytes(call, in->span_id);
+    out->parent_span_id = trace_id_bytes(call, in->parent_span_id);
     out->start_ns = in->start_ns;
     out->end_ns = in->end_ns;
     out->started_us = in->start_ns / NANOSECONDS;

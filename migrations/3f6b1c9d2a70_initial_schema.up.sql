@@ -562,7 +562,7 @@ CREATE INDEX ix_traces_started_at ON traces (organization_id, project_id, starte
 CREATE INDEX ix_traces_status ON traces (organization_id, project_id, status, started_at DESC, trace_id);
 CREATE INDEX ix_traces_session_id ON traces (organization_id, project_id, session_id, started_at DESC, trace_id) WHERE session_id IS NOT NULL;
 CREATE INDEX ix_traces_user_id ON traces (organization_id, project_id, user_id, started_at DESC, trace_id) WHERE user_id IS NOT NULL;
-CREATE INDEX ix_traces_duration_ns ON traces (organization_id, project_id, duration_ns);
+CREATE INDEX ix_traces_duration_ns ON traces (organization_id, project_id, duration_ns, trace_id);
 
 CREATE TABLE spans (
     organization_id uuid NOT NULL,

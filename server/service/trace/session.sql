@@ -1,37 +1,45 @@
 -- Sessions: traces with the same session id, added up.
 
 -- Newest last trace first, then session_id. $3, $4: traces that start from this time on, before that time; $5: only this session, $6: only
--- traces of this user, NULL = any. $7, $8: start of the last trace and id of the session that the page before ended with; $4 and NULL on the first page. A
--- session stands where its newest trace does, so the walk goes through traces, newest first, and passes by those that are not the newest
--- of their session; the older ones of a session are read when it is on the page only. No index has the order of sessions whose traces start in the
--- same microsecond: all of these are read, and sorted. One row without session_id for a project without any.
+-- traces of this user, NULL = any. $7, $8: start of the last trace and id of the session that the page before ended with; $4 and NULL on the
+-- first page. A session stands where its newest trace does, so the walk goes through traces, newest first, and passes by those that are not
+-- the newest of their session; the older ones of a session are read when it is on the page only. No index has the order of sessions whose
+-- traces start in the same microsecond: all of these are read, and sorted. Each way has a limit of its own, without which PostgreSQL would
+-- rather sort all traces than walk. One row without session_id for a project without any.
 -- name: session_list :many
 WITH page AS MATERIALIZED (
-    SELECT w.session_id, w.started_at
-    FROM (
-        (SELECT session_id, trace_id, started_at FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND session_id IS NOT NULL AND started_at >= $3 AND started_at < $4 AND started_at <= $7
-           AND $5::text IS NULL AND $6::text IS NULL
-         ORDER BY started_at DESC)
-        UNION ALL
-        (SELECT session_id, trace_id, started_at FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND session_id IS NOT NULL AND started_at >= $3 AND started_at < $4 AND started_at <= $7
-           AND user_id = $6 AND $5 IS NULL
-         ORDER BY started_at DESC)
-        UNION ALL
-        (SELECT session_id, trace_id, started_at FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND session_id = $5 AND started_at >= $3 AND started_at < $4 AND started_at <= $7
-           AND ($6 IS NULL OR user_id = $6)
-         ORDER BY started_at DESC)
-    ) w
-    WHERE (w.started_at < $7 OR w.session_id > $8)
-      AND w.trace_id = (SELECT trace_id FROM traces
-                        WHERE organization_id = $1 AND project_id = $2 AND session_id = w.session_id AND started_at < $4
-                          AND ($6 IS NULL OR user_id = $6)
-                        ORDER BY started_at DESC, trace_id
-                        LIMIT 1)
-    ORDER BY w.started_at DESC
-    FETCH FIRST ($9) ROWS WITH TIES
+    (SELECT t.session_id, t.started_at FROM traces t
+     WHERE t.organization_id = $1 AND t.project_id = $2 AND t.session_id IS NOT NULL AND $5::text IS NULL AND $6::text IS NULL
+       AND t.started_at >= $3 AND t.started_at < $4 AND t.started_at <= $7 AND (t.started_at < $7 OR t.session_id > $8)
+       AND (SELECT n.trace_id = t.trace_id FROM traces n
+            WHERE n.organization_id = $1 AND n.project_id = $2 AND n.session_id = t.session_id AND n.started_at < $4
+              AND ($6 IS NULL OR n.user_id = $6)
+            ORDER BY n.started_at DESC, n.trace_id
+            LIMIT 1)
+     ORDER BY t.started_at DESC
+     FETCH FIRST ($9) ROWS WITH TIES)
+    UNION ALL
+    (SELECT t.session_id, t.started_at FROM traces t
+     WHERE t.organization_id = $1 AND t.project_id = $2 AND t.session_id IS NOT NULL AND $5 IS NULL AND t.user_id = $6
+       AND t.started_at >= $3 AND t.started_at < $4 AND t.started_at <= $7 AND (t.started_at < $7 OR t.session_id > $8)
+       AND (SELECT n.trace_id = t.trace_id FROM traces n
+            WHERE n.organization_id = $1 AND n.project_id = $2 AND n.session_id = t.session_id AND n.started_at < $4
+              AND ($6 IS NULL OR n.user_id = $6)
+            ORDER BY n.started_at DESC, n.trace_id
+            LIMIT 1)
+     ORDER BY t.started_at DESC
+     FETCH FIRST ($9) ROWS WITH TIES)
+    UNION ALL
+    (SELECT t.session_id, t.started_at FROM traces t
+     WHERE t.organization_id = $1 AND t.project_id = $2 AND t.session_id = $5 AND ($6 IS NULL OR t.user_id = $6)
+       AND t.started_at >= $3 AND t.started_at < $4 AND t.started_at <= $7 AND (t.started_at < $7 OR t.session_id > $8)
+       AND (SELECT n.trace_id = t.trace_id FROM traces n
+            WHERE n.organization_id = $1 AND n.project_id = $2 AND n.session_id = t.session_id AND n.started_at < $4
+              AND ($6 IS NULL OR n.user_id = $6)
+            ORDER BY n.started_at DESC, n.trace_id
+            LIMIT 1)
+     ORDER BY t.started_at DESC
+     FETCH FIRST ($9) ROWS WITH TIES)
 )
 SELECT r.id AS project_id, s.session_id, s.last_started_at, s.user_id, s.started_at, s.end_ns, s.start_ns, s.trace_count, s.error_trace_count,
        s.input_tokens, s.cache_read_tokens, s.cache_write_tokens, s.output_tokens, s.reasoning_tokens, s.cost_micros

@@ -50,8 +50,9 @@ CROSS JOIN (
 LEFT JOIN root ON true
 LEFT JOIN LATERAL (
     SELECT input, output FROM spans
-    WHERE organization_id = $1 AND project_id = $2 AND trace_id = $3 AND span_id = root.span_id AND started_at = root.started_at AND $6::boolean
-      AND started_at >= $4 AND started_at <= $5
+    WHERE organization_id = $1 AND project_id = $2 AND trace_id = $3 AND span_id = root.span_id AND started_at = root.started_at
+      AND started_at >= $4 AND started_at <= $5 AND $6::boolean
+    LIMIT 1
 ) content ON true
 WHERE t.organization_id = $1 AND t.project_id = $2 AND t.trace_id = $3;
 

@@ -1,6 +1,6 @@
 -- Traces of a project, newest start first, then trace_id. Each filter has its index, but one statement can walk only one of them: of those that
 -- are given the one that promises the fewest traces. A model, prompt or duration does where it has fewer than $15 spans or traces; else
--- the walk looks each trace up.
+-- the walk looks each trace up. Each way has its own limit, without which PostgreSQL would rather sort all traces than walk.
 
 -- $3, $4: from this time on, before that time; $5: of the trace that the page before ended with, whose start is $4 then. $6 to $13: status, least
 -- duration, session, user, model, prompt, its version and label; NULL or 0 = any. $14: so many traces at most; $16: with what went into the
@@ -43,46 +43,94 @@ WITH lasting AS MATERIALIZED (
 ), page AS MATERIALIZED (
     SELECT w.trace_id, w.started_at
     FROM (
-        (SELECT trace_id, started_at, end_ns, duration_ns, status, session_id, user_id FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND started_at >= $3 AND started_at <= $4 AND (SELECT way.name FROM way) = 'time'
-         ORDER BY started_at DESC, trace_id)
+        (SELECT t.trace_id, t.started_at FROM traces t
+         WHERE t.organization_id = $1 AND t.project_id = $2 AND (SELECT way.name FROM way) = 'time'
+           AND t.started_at >= $3 AND t.started_at <= $4 AND (t.started_at < $4 OR t.trace_id > $5)
+           AND ($6 IS NULL OR t.status = $6) AND t.duration_ns >= $7 AND ($8 IS NULL OR t.session_id = $8) AND ($9 IS NULL OR t.user_id = $9)
+           AND ($10 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND model = $10
+                             AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+           AND ($11 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND prompt_id = $11
+                             AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+         ORDER BY t.started_at DESC, t.trace_id
+         LIMIT $14)
         UNION ALL
-        (SELECT trace_id, started_at, end_ns, duration_ns, status, session_id, user_id FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND status = $6 AND started_at >= $3 AND started_at <= $4
-           AND (SELECT way.name FROM way) = 'status'
-         ORDER BY started_at DESC, trace_id)
+        (SELECT t.trace_id, t.started_at FROM traces t
+         WHERE t.organization_id = $1 AND t.project_id = $2 AND t.status = $6 AND (SELECT way.name FROM way) = 'status'
+           AND t.started_at >= $3 AND t.started_at <= $4 AND (t.started_at < $4 OR t.trace_id > $5)
+           AND ($6 IS NULL OR t.status = $6) AND t.duration_ns >= $7 AND ($8 IS NULL OR t.session_id = $8) AND ($9 IS NULL OR t.user_id = $9)
+           AND ($10 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND model = $10
+                             AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+           AND ($11 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND prompt_id = $11
+                             AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+         ORDER BY t.started_at DESC, t.trace_id
+         LIMIT $14)
         UNION ALL
-        (SELECT trace_id, started_at, end_ns, duration_ns, status, session_id, user_id FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND session_id = $8 AND started_at >= $3 AND started_at <= $4
-           AND (SELECT way.name FROM way) = 'session'
-         ORDER BY started_at DESC, trace_id)
+        (SELECT t.trace_id, t.started_at FROM traces t
+         WHERE t.organization_id = $1 AND t.project_id = $2 AND t.session_id = $8 AND (SELECT way.name FROM way) = 'session'
+           AND t.started_at >= $3 AND t.started_at <= $4 AND (t.started_at < $4 OR t.trace_id > $5)
+           AND ($6 IS NULL OR t.status = $6) AND t.duration_ns >= $7 AND ($8 IS NULL OR t.session_id = $8) AND ($9 IS NULL OR t.user_id = $9)
+           AND ($10 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND model = $10
+                             AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+           AND ($11 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND prompt_id = $11
+                             AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+         ORDER BY t.started_at DESC, t.trace_id
+         LIMIT $14)
         UNION ALL
-        (SELECT trace_id, started_at, end_ns, duration_ns, status, session_id, user_id FROM traces
-         WHERE organization_id = $1 AND project_id = $2 AND user_id = $9 AND started_at >= $3 AND started_at <= $4
-           AND (SELECT way.name FROM way) = 'user'
-         ORDER BY started_at DESC, trace_id)
+        (SELECT t.trace_id, t.started_at FROM traces t
+         WHERE t.organization_id = $1 AND t.project_id = $2 AND t.user_id = $9 AND (SELECT way.name FROM way) = 'user'
+           AND t.started_at >= $3 AND t.started_at <= $4 AND (t.started_at < $4 OR t.trace_id > $5)
+           AND ($6 IS NULL OR t.status = $6) AND t.duration_ns >= $7 AND ($8 IS NULL OR t.session_id = $8) AND ($9 IS NULL OR t.user_id = $9)
+           AND ($10 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND model = $10
+                             AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+           AND ($11 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND prompt_id = $11
+                             AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+         ORDER BY t.started_at DESC, t.trace_id
+         LIMIT $14)
         UNION ALL
-        (SELECT t.trace_id, t.started_at, t.end_ns, t.duration_ns, t.status, t.session_id, t.user_id
+        (SELECT t.trace_id, t.started_at
          FROM few
          CROSS JOIN LATERAL (
              SELECT trace_id, started_at, end_ns, duration_ns, status, session_id, user_id FROM traces
-             WHERE organization_id = $1 AND project_id = $2 AND trace_id = few.trace_id AND started_at >= $3 AND started_at <= $4
+             WHERE organization_id = $1 AND project_id = $2 AND trace_id = few.trace_id
              LIMIT 1
          ) t
-         ORDER BY t.started_at DESC, t.trace_id)
+         WHERE t.started_at >= $3 AND t.started_at <= $4 AND (t.started_at < $4 OR t.trace_id > $5)
+           AND ($6 IS NULL OR t.status = $6) AND t.duration_ns >= $7 AND ($8 IS NULL OR t.session_id = $8) AND ($9 IS NULL OR t.user_id = $9)
+           AND ($10 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND model = $10
+                             AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond'))
+           AND ($11 IS NULL
+                OR EXISTS (SELECT FROM spans
+                           WHERE organization_id = $1 AND project_id = $2 AND trace_id = t.trace_id AND prompt_id = $11
+                             AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= t.started_at
+                             AND started_at <= timestamptz 'epoch' + (t.end_ns / 1000) * interval '1 microsecond')))
     ) w
-    WHERE (w.started_at < $4 OR w.trace_id > $5) AND ($6 IS NULL OR w.status = $6) AND w.duration_ns >= $7
-      AND ($8 IS NULL OR w.session_id = $8) AND ($9 IS NULL OR w.user_id = $9)
-      AND ($10 IS NULL
-           OR EXISTS (SELECT FROM spans
-                      WHERE organization_id = $1 AND project_id = $2 AND trace_id = w.trace_id AND model = $10
-                        AND started_at >= w.started_at
-                        AND started_at <= timestamptz 'epoch' + (w.end_ns / 1000) * interval '1 microsecond'))
-      AND ($11 IS NULL
-           OR EXISTS (SELECT FROM spans
-                      WHERE organization_id = $1 AND project_id = $2 AND trace_id = w.trace_id AND prompt_id = $11
-                        AND ($12 = 0 OR prompt_version = $12) AND ($13 IS NULL OR prompt_label = $13) AND started_at >= w.started_at
-                        AND started_at <= timestamptz 'epoch' + (w.end_ns / 1000) * interval '1 microsecond'))
     ORDER BY w.started_at DESC, w.trace_id
     LIMIT $14
 )

@@ -1,0 +1,371 @@
+/* The reads of the trace service at 100,000 traces over five days of partitions: their statements as forge_app plans and runs them under
+ * row-level security. What is asserted is what is read, not time: a page costs about what it holds, and days that a trace does not touch
+ * are not looked at. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "db/migrate.h"
+#include "support/pg_cluster.h"
+
+#include "sql_statements.h"
+
+#include <jansson.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HOME "'01890000-0000-7000-8000-00000000000a'"
+#define FOREIGN "'01890000-0000-7000-8000-00000000000b'"
+#define PROJECT "'01890000-0000-7000-8000-0000000000b1'"
+#define PROMPT "'01890000-0000-7000-8000-0000000000c1'"
+#define PROMPT_RARE "'01890000-0000-7000-8000-0000000000c2'"
+
+/* PAGE_ROWS: a page of 50 and whether there is more. FEW: as service/trace/trace_list.c counts. SPANS: of a trace. */
+enum { TRACES = 100000, PAGE_ROWS = 51, FEW = 2000, SPANS = 4, DAYS = 10 };
+
+static struct pg_cluster *cluster;
+static PGconn *app;
+
+/* Ten days of which five have spans. */
+static const char *const partitions_sql =
+    "DO $$ DECLARE day date; name text; BEGIN FOR i IN 0..9 LOOP"
+    " day := date '2026-01-01' + i; name := 'spans_' || to_char(day, 'YYYYMMDD');"
+    " EXECUTE format('CREATE TABLE forge_partitions.%I (LIKE spans INCLUDING ALL)', name);"
+    " EXECUTE format('ALTER TABLE forge_partitions.%I ENABLE ROW LEVEL SECURITY', name);"
+    " EXECUTE format('ALTER TABLE forge_partitions.%I FORCE ROW LEVEL SECURITY', name);"
+    " EXECUTE format('CREATE POLICY tenant ON forge_partitions.%I USING (organization_id ="
+    " current_setting(''forge.organization_id'')::uuid)', name);"
+    " EXECUTE format('ALTER TABLE spans ATTACH PARTITION forge_partitions.%I FOR VALUES FROM (%L) TO (%L)', name, day || ' 00:00:00+00',"
+    " day + 1 || ' 00:00:00+00'); END LOOP; END $$";
+
+/* Trace n starts 4.32 s after the one before and has four spans; every fiftieth is another tenant's. Half of them belong to sessions of
+ * five. Superusers insert without looking at foreign keys. */
+static const char *const data_sql =
+    "SET session_replication_role = replica;"
+    "INSERT INTO organizations (organization_id, name, slug) VALUES (" HOME ", 'home', 'home'), (" FOREIGN ", 'foreign', 'foreign');"
+    "INSERT INTO projects (organization_id, id, name) VALUES (" HOME ", " PROJECT ", 'big'), (" FOREIGN ", " FOREIGN ", 'other');"
+    "CREATE TEMPORARY TABLE t AS SELECT n, CASE WHEN n % 50 = 1 THEN " FOREIGN "::uuid ELSE " HOME " END AS organization_id,"
+    " CASE WHEN n % 50 = 1 THEN " FOREIGN "::uuid ELSE " PROJECT " END AS project_id, int8send(0) || int8send(n) AS trace_id,"
+    " timestamptz '2026-01-02 00:00:00+00' + n * interval '4.32 s' AS at,"
+    " (extract(epoch FROM timestamptz '2026-01-02 00:00:00+00' + n * interval '4.32 s') * 1000000)::bigint * 1000 AS ns,"
+    " CASE WHEN n % 20000 = 7 THEN 3600 WHEN n % 10 = 0 THEN 10 ELSE 1 END * 1000000000::bigint AS length FROM generate_series(0, 99999) "
+    "n;"
+    "INSERT INTO traces (organization_id, project_id, trace_id, started_at, start_ns, end_ns, duration_ns, status, span_count, error_count,"
+    " root_start_ns, root_span_id, name, session_id, user_id) SELECT organization_id, project_id, trace_id, at, ns, ns + length, length,"
+    " CASE WHEN n % 5000 = 9 THEN 2 ELSE 1 END, 4, 0, ns, int8send(n * 10), 'root', CASE WHEN n % 2 = 0 THEN 'session ' || n / 10 END,"
+    " 'user ' || n % 1000 FROM t;"
+    "INSERT INTO spans (organization_id, project_id, trace_id, span_id, started_at, parent_span_id, name, kind, start_ns, end_ns, status,"
+    " model, prompt_id, prompt_version, prompt_label, input, content_hash)"
+    " SELECT organization_id, project_id, trace_id, int8send(n * 10 + k), at + k * interval '1 ms', CASE WHEN k > 0 THEN int8send(n * 10) "
+    "END,"
+    " 'x', 1, ns + k * 1000000, ns + length, 1, CASE WHEN k = 1 THEN 'common' WHEN k = 2 AND n % 20000 = 7 THEN 'rare' END,"
+    " CASE WHEN k = 1 THEN " PROMPT "::uuid WHEN k = 3 AND n % 20000 = 7 THEN " PROMPT_RARE " END, CASE WHEN k = 1 THEN 1 + n % 2"
+    " WHEN k = 3 THEN 7 END, 'production', repeat('input ', 20), '' FROM t, generate_series(0, 3) k;";
+
+/* A trace of 2,000 spans on the third. */
+static const char *const large_sql =
+    "INSERT INTO spans (organization_id, project_id, trace_id, span_id, started_at, parent_span_id, name, kind, start_ns, end_ns, status, "
+    "input,"
+    " content_hash) SELECT " HOME ", " PROJECT
+    ", int8send(1) || int8send(1), int8send(n), timestamptz '2026-01-03 12:00:00+00' + n * interval"
+    " '1 us', CASE WHEN n > 1 THEN int8send(n - 1) END, 'x', 1, n, n, 1, 'input', '' FROM generate_series(1, 2000) n;"
+    "INSERT INTO traces (organization_id, project_id, trace_id, started_at, start_ns, end_ns, duration_ns, status, span_count, error_count,"
+    " root_start_ns, root_span_id) VALUES (" HOME ", " PROJECT
+    ", int8send(1) || int8send(1), '2026-01-03 12:00:00.000001+00', 1, 2000, 1999, 1,"
+    " 2000, 0, 1, int8send(1))";
+
+/* The keys of fifty of them, as a page has. */
+static const char *const page_sql =
+    "CREATE FUNCTION page_ids() RETURNS bytea[] LANGUAGE sql AS $$SELECT array_agg(int8send(n)) FROM generate_series(1001, 1050) n$$;"
+    "CREATE FUNCTION page_times() RETURNS timestamptz[] LANGUAGE sql AS $$SELECT array_agg(timestamptz '2026-01-03 12:00:00+00' + n * "
+    "interval"
+    " '1 us') FROM generate_series(1001, 1050) n$$";
+
+static void prepare(enum sql_id id)
+{
+    PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s", PQresultErrorMessage(result));
+    PQclear(result);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct forge_error error = {0};
+    cluster = pg_cluster_new(NULL);
+    pg_cluster_create_roles(cluster);
+    const char *database = pg_cluster_create_database(cluster, "forge_owner");
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
+    if (db_migrate_upgrade(pg_cluster_url(cluster, "forge_owner", database), folder, "head", NULL, NULL, &error) != FORGE_OK) {
+        print_error("%s\n", error.message);
+        return 1;
+    }
+    pg_cluster_execute(cluster, "postgres", database, partitions_sql);
+    pg_cluster_execute(cluster, "postgres", database, data_sql);
+    pg_cluster_execute(cluster, "postgres", database, large_sql);
+    pg_cluster_execute(cluster, "postgres", database, page_sql);
+    pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
+    app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
+    if (PQstatus(app) != CONNECTION_OK)
+        return 1;
+    PQclear(PQexec(app, "SET forge.organization_id = " HOME));
+    prepare(SQL_TRACE_FIND);
+    prepare(SQL_TRACE_FIGURES);
+    prepare(SQL_TRACE_SPANS);
+    prepare(SQL_TRACE_LOCK);
+    prepare(SQL_TRACE_DELETE_SPANS);
+    prepare(SQL_TRACE_LIST);
+    prepare(SQL_SESSION_LIST);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    PQfinish(app);
+    pg_cluster_free(cluster);
+    return 0;
+}
+
+/* ---- what a statement reads ---- */
+
+struct reading {
+    double rows;         /* that scans gave or threw away */
+    double buffers;      /* pages of the whole statement */
+    double found;        /* rows of the answer */
+    bool days[DAYS + 1]; /* partitions that were looked into */
+};
+
+static double number(const json_t *node, const char *name)
+{
+    return json_number_value(json_object_get(node, name));
+}
+
+/* A partition without spans is read from end to end as well as by an index: nothing is there. */
+static bool is_walk(const json_t *node, const char *table)
+{
+    double rows = number(node, "Actual Rows") + number(node, "Rows Removed by Filter");
+    return strcmp(json_string_value(json_object_get(node, "Node Type")), "Seq Scan") == 0 && strcmp(table, "projects") != 0 && rows > SPANS;
+}
+
+/* Adds up the scans of tables below a node. */
+static void node_read(const json_t *node, struct reading *out)
+{
+    const char *table = json_string_value(json_object_get(node, "Relation Name"));
+    size_t index;
+    const json_t *child;
+    if (table != NULL && number(node, "Actual Loops") > 0) {
+        if (is_walk(node, table))
+            fail_msg("%s is read from end to end", table);
+        if (strncmp(table, "spans_202601", 12) == 0)
+            out->days[atoi(table + 12)] = true;
+        out->rows +=
+            (number(node, "Actual Rows") + number(node, "Rows Removed by Filter") + number(node, "Rows Removed by Index Recheck")) *
+            number(node, "Actual Loops");
+    }
+    json_array_foreach(json_object_get(node, "Plans"), index, child) node_read(child, out);
+}
+
+static struct reading explain(enum sql_id id, const char *arguments)
+{
+    char sql[2048];
+    struct reading reading = {0};
+    snprintf(sql, sizeof sql, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s (" HOME ", " PROJECT ", %s)", sql_statements[id].name,
+             arguments);
+    PGresult *result = PQexec(app, sql);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQresultErrorMessage(result));
+    json_t *root = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
+    assert_non_null(root);
+    const json_t *top = json_object_get(json_array_get(root, 0), "Plan");
+    node_read(top, &reading);
+    reading.buffers = number(top, "Shared Hit Blocks") + number(top, "Shared Read Blocks");
+    reading.found = number(top, "Actual Rows");
+    json_decref(root);
+    PQclear(result);
+    return reading;
+}
+
+/* With a plan for these values and with the one for any, PostgreSQL may take either. day: the only one that is looked into, 0 = any. */
+static void expect(enum sql_id id, const char *arguments, int day, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    static const char *const modes[] = {"SET plan_cache_mode = force_custom_plan", "SET plan_cache_mode = force_generic_plan"};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        PQclear(PQexec(app, modes[i]));
+        struct reading reading = explain(id, arguments);
+        if (reading.found != found || reading.rows > rows_max || reading.buffers > buffers_max)
+            fail_msg("%s, %s (%s) finds %.0f, reads %.0f rows (at most %u) and %.0f buffers (at most %u)", modes[i],
+                     sql_statements[id].name, arguments, reading.found, reading.rows, rows_max, reading.buffers, buffers_max);
+        for (int other = 1; day != 0 && other <= DAYS; other++)
+            if (reading.days[other] != (other == day))
+                fail_msg("%s, %s (%s): day %d", modes[i], sql_statements[id].name, arguments, other);
+    }
+}
+
+/* ---- one trace ---- */
+
+/* Trace 50000 starts at noon of the fourth. */
+#define TRACE "int8send(0) || int8send(50000)"
+#define TIMES "'2026-01-04 12:00:00+00', '2026-01-04 12:00:10+00'"
+
+static void test_a_trace_touches_its_days_only(void **state)
+{
+    (void)state;
+    expect(SQL_TRACE_FIND, TRACE, 0, 1, 2, 20);
+    expect(SQL_TRACE_FIGURES, TRACE ", " TIMES ", true", 4, 1, 10, 50);
+    expect(SQL_TRACE_SPANS,
+           TRACE ", " TIMES ", array[int8send(500000), int8send(500002)],"
+                 " array['2026-01-04 12:00:00+00', '2026-01-04 12:00:00.002+00']::timestamptz[], true, 4000000",
+           4, 2, 4, 30);
+}
+
+/* Keys and figures of all spans, content of the root only; and of a page what is on it. */
+static void test_content_is_read_of_the_page_only(void **state)
+{
+    (void)state;
+    static const char times[] = "'2026-01-03 12:00:00.000001+00', '2026-01-03 12:00:00.002+00'";
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "int8send(1) || int8send(1), %s, true", times);
+    expect(SQL_TRACE_FIGURES, arguments, 3, 1, 2000 + 5, 600);
+    snprintf(arguments, sizeof arguments, "int8send(1) || int8send(1), %s, page_ids(), page_times(), true, 4000000", times);
+    expect(SQL_TRACE_SPANS, arguments, 3, 50, 50, 300);
+}
+
+static void test_a_deletion_touches_its_days_only(void **state)
+{
+    (void)state;
+    expect(SQL_TRACE_LOCK, TRACE, 0, 1, 2, 30);
+    PQclear(PQexec(app, "BEGIN"));
+    PQclear(PQexec(app, "SAVEPOINT before"));
+    PQclear(PQexec(app, "SET plan_cache_mode = force_custom_plan"));
+    struct reading custom = explain(SQL_TRACE_DELETE_SPANS, TRACE ", " TIMES);
+    PQclear(PQexec(app, "ROLLBACK TO before"));
+    PQclear(PQexec(app, "SET plan_cache_mode = force_generic_plan"));
+    struct reading generic = explain(SQL_TRACE_DELETE_SPANS, TRACE ", " TIMES);
+    PQclear(PQexec(app, "ROLLBACK"));
+    assert_true(custom.rows == SPANS && generic.rows == SPANS && custom.buffers < 50 && generic.buffers < 50);
+    for (int day = 1; day <= DAYS; day++)
+        assert_true(custom.days[day] == (day == 4) && generic.days[day] == (day == 4));
+}
+
+/* ---- lists ---- */
+
+/* trace_list by what it is asked for; unset texts are SQL. */
+struct listing {
+    const char *from, *to, *after, *status, *duration, *session, *user, *model, *prompt, *version, *label, *with_content;
+};
+
+static const char *or_else(const char *sql, const char *otherwise)
+{
+    return sql != NULL ? sql : otherwise;
+}
+
+static void expect_list(struct listing listing, int day, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %d, %d, %s, 4000000, 200000",
+             or_else(listing.from, "'0001-01-01'"), or_else(listing.to, "'infinity'"), or_else(listing.after, "NULL"),
+             or_else(listing.status, "NULL"), or_else(listing.duration, "0"), or_else(listing.session, "NULL"),
+             or_else(listing.user, "NULL"), or_else(listing.model, "NULL"), or_else(listing.prompt, "NULL"), or_else(listing.version, "0"),
+             or_else(listing.label, "NULL"), PAGE_ROWS, FEW, or_else(listing.with_content, "false"));
+    expect(SQL_TRACE_LIST, arguments, day, found, rows_max, buffers_max);
+}
+
+/* What is read for the models and prompts of a page, and the rows of its traces. */
+enum { PAGE_COST = PAGE_ROWS * (SPANS + 4), PAGE_BUFFERS = 1500 };
+
+static void test_traces_by_time(void **state)
+{
+    (void)state;
+    expect_list((struct listing){0}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.with_content = "true"}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 4, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.from = "'2026-01-03 06:00:00+00'", .to = "'2026-01-03 06:00:30+00'"}, 3, 6, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.to = "'2026-01-01 00:00:00+00'"}, 0, 1, 10, 20); /* the row that tells the project is there */
+}
+
+static void test_traces_by_their_columns(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.status = "2::smallint"}, 0, 20, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.status = "1::smallint"}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.session = "'session 5000'"}, 4, 5, 50, 200);
+    expect_list((struct listing){.user = "'user 500'"}, 0, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
+    expect_list((struct listing){.user = "'user 500'", .to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 0, 50, PAGE_COST, PAGE_BUFFERS);
+}
+
+/* One in ten is read where many last as long: 510 rows, looked at in the order of time, for 51. */
+static void test_traces_that_last_long(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.duration = "3600000000000"}, 0, 5, 100, 300);
+    expect_list((struct listing){.duration = "10000000000"}, 6, PAGE_ROWS, FEW + 10 * PAGE_ROWS + PAGE_COST, 4500);
+    expect_list((struct listing){.duration = "3600000000000", .status = "1::smallint"}, 0, 5, 100, 300);
+    expect_list((struct listing){.duration = "3600000000001"}, 0, 1, 10, 50);
+}
+
+static void test_traces_by_model_and_prompt(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.model = "'rare'"}, 0, 5, 100, 400);
+    expect_list((struct listing){.model = "'missing'"}, 0, 1, 10, 100);
+    expect_list((struct listing){.model = "'common'"}, 0, PAGE_ROWS, FEW + 2 * PAGE_ROWS + PAGE_COST, 5000);
+    expect_list((struct listing){.model = "'common'", .to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 0, PAGE_ROWS,
+                FEW + 2 * PAGE_ROWS + PAGE_COST, 5000);
+    expect_list((struct listing){.prompt = PROMPT_RARE}, 0, 5, 100, 500);
+    expect_list((struct listing){.prompt = PROMPT_RARE, .version = "7"}, 0, 5, 100, 500);
+    expect_list((struct listing){.prompt = PROMPT_RARE, .version = "8"}, 0, 1, 100, 500);
+    expect_list((struct listing){.prompt = PROMPT}, 0, PAGE_ROWS, FEW + 5 * PAGE_ROWS + PAGE_COST, 5000);
+    expect_list((struct listing){.prompt = PROMPT, .version = "2", .label = "'production'"}, 0, PAGE_ROWS, FEW + 6 * PAGE_ROWS + PAGE_COST,
+                6000);
+}
+
+static void test_traces_by_several_filters(void **state)
+{
+    (void)state;
+    expect_list((struct listing){.model = "'common'", .session = "'session 5000'"}, 4, 5, 100, 400);
+    expect_list((struct listing){.model = "'rare'", .prompt = PROMPT}, 0, 5, FEW + 200, 4000);
+    expect_list((struct listing){.model = "'common'", .status = "2::smallint"}, 0, 20, FEW + PAGE_COST, 5000);
+    expect_list((struct listing){.user = "'user 500'", .prompt = PROMPT, .duration = "1"}, 0, PAGE_ROWS, 6 * PAGE_ROWS + PAGE_COST, 3000);
+}
+
+static void expect_sessions(const char *arguments, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    expect(SQL_SESSION_LIST, arguments, 0, found, rows_max, buffers_max);
+}
+
+/* Five traces a session: so many are walked by, each with one look for the newest of its session, and so many are added up. */
+static void test_sessions(void **state)
+{
+    (void)state;
+    expect_sessions("'0001-01-01', 'infinity', NULL, NULL, 'infinity', NULL, 51", PAGE_ROWS, 17 * PAGE_ROWS, 2500);
+    expect_sessions("'0001-01-01', 'infinity', NULL, NULL, '2026-01-04 12:00:00+00', 'session 5000', 51", PAGE_ROWS, 17 * PAGE_ROWS, 2500);
+    expect_sessions("'0001-01-01', '2026-01-04 12:00:00+00', NULL, NULL, '2026-01-04 12:00:00+00', NULL, 51", PAGE_ROWS, 17 * PAGE_ROWS,
+                    2500);
+    expect_sessions("'0001-01-01', 'infinity', NULL, 'user 500', 'infinity', NULL, 51", PAGE_ROWS, 15 * PAGE_ROWS, 2000);
+    expect_sessions("'0001-01-01', 'infinity', 'session 5000', NULL, 'infinity', NULL, 51", 1, 30, 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_content_is_read_of_the_page_only),
+        cmocka_unit_test(test_a_trace_touches_its_days_only),
+        cmocka_unit_test(test_a_deletion_touches_its_days_only),
+        cmocka_unit_test(test_traces_by_time),
+        cmocka_unit_test(test_traces_by_their_columns),
+        cmocka_unit_test(test_traces_that_last_long),
+        cmocka_unit_test(test_traces_by_model_and_prompt),
+        cmocka_unit_test(test_traces_by_several_filters),
+        cmocka_unit_test(test_sessions),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

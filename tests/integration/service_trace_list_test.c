@@ -263,6 +263,32 @@ static void test_filters_that_many_traces_pass(void **state)
     }
 }
 
+/* A model that only older traces have: a page looks at so many traces, and may end without any. */
+static void test_a_page_without_traces(void **state)
+{
+    static const char sql[] =
+        "INSERT INTO traces (organization_id, project_id, trace_id, started_at, start_ns, end_ns, duration_ns, status, span_count, "
+        "error_count)"
+        " SELECT '%s', '%s', int8send(-1) || int8send(n), at, (extract(epoch FROM at) * 1000000)::bigint * 1000,"
+        " (extract(epoch FROM at) * 1000000)::bigint * 1000, 0, 1, 0, 0 FROM (SELECT n, now() + n * interval '1 us' AS at"
+        " FROM generate_series(1, 100000) n) n";
+    Forge__V1__ListTracesRequest request = FORGE__V1__LIST_TRACES_REQUEST__INIT;
+    Forge__V1__ListTracesResponse *page, *next;
+    char text[1024];
+    snprintf(text, sizeof text, sql, crowd.organization_id, crowd.project_id);
+    service_execute(text);
+    request.project_id = crowd.project_id;
+    request.model = TEXT("m");
+    service_ok(forge_trace_list(crowd.admin, NULL, &request, &page, &service_error));
+    assert_int_equal(page->n_traces, 0);
+    request.page_token = page->next_page_token;
+    service_ok(forge_trace_list(crowd.admin, NULL, &request, &next, &service_error));
+    assert_int_equal(next->n_traces, 50);
+    assert_string_not_equal(next->next_page_token, "");
+    forge__v1__list_traces_response__free_unpacked(page, NULL);
+    forge__v1__list_traces_response__free_unpacked(next, NULL);
+}
+
 /* Pages end where their traces have too many spans to look through, or too much content. */
 static void test_pages_are_cut(void **state)
 {
@@ -425,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_a_trace_in_the_list),
         cmocka_unit_test(test_the_list_says_what_the_trace_says),
         cmocka_unit_test(test_filters_that_many_traces_pass),
+        cmocka_unit_test(test_a_page_without_traces),
         cmocka_unit_test(test_pages_are_cut),
         cmocka_unit_test(test_sessions_by_their_last_trace),
         cmocka_unit_test(test_figures_of_a_session),

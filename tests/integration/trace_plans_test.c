@@ -80,12 +80,18 @@ static const char *const large_sql =
     ", int8send(1) || int8send(1), '2026-01-03 12:00:00.000001+00', 1, 2000, 1999, 1,"
     " 2000, 0, 1, int8send(1))";
 
-/* The keys of fifty of them, as a page has. */
+/* The keys of fifty of them, as a page has, and fifty traces. */
 static const char *const page_sql =
     "CREATE FUNCTION page_ids() RETURNS bytea[] LANGUAGE sql AS $$SELECT array_agg(int8send(n)) FROM generate_series(1001, 1050) n$$;"
     "CREATE FUNCTION page_times() RETURNS timestamptz[] LANGUAGE sql AS $$SELECT array_agg(timestamptz '2026-01-03 12:00:00+00' + n * "
     "interval"
-    " '1 us') FROM generate_series(1001, 1050) n$$";
+    " '1 us') FROM generate_series(1001, 1050) n$$;"
+    "CREATE FUNCTION listed_ids() RETURNS bytea[] LANGUAGE sql AS $$SELECT array_agg(int8send(0) || int8send(n)) FROM"
+    " generate_series(50000, 50049) n$$;"
+    "CREATE FUNCTION listed_starts() RETURNS timestamptz[] LANGUAGE sql AS $$SELECT array_agg(timestamptz '2026-01-02 00:00:00+00' +"
+    " n * interval '4.32 s') FROM generate_series(50000, 50049) n$$;"
+    "CREATE FUNCTION listed_ends() RETURNS timestamptz[] LANGUAGE sql AS $$SELECT array_agg(timestamptz '2026-01-02 00:00:00+00' +"
+    " n * interval '4.32 s' + interval '10 s') FROM generate_series(50000, 50049) n$$";
 
 static void prepare(enum sql_id id)
 {
@@ -122,7 +128,11 @@ static int setup(void **state)
     prepare(SQL_TRACE_SPANS);
     prepare(SQL_TRACE_LOCK);
     prepare(SQL_TRACE_DELETE_SPANS);
-    prepare(SQL_TRACE_LIST);
+    prepare(SQL_TRACE_WITH_MODEL);
+    prepare(SQL_TRACE_WITH_PROMPT);
+    prepare(SQL_TRACE_WALK);
+    prepare(SQL_TRACE_HAVING);
+    prepare(SQL_TRACE_PAGE);
     prepare(SQL_SESSION_LIST);
     return 0;
 }
@@ -258,9 +268,9 @@ static void test_a_deletion_touches_its_days_only(void **state)
 
 /* ---- lists ---- */
 
-/* trace_list by what it is asked for; unset texts are SQL. */
-struct listing {
-    const char *from, *to, *after, *status, *duration, *session, *user, *model, *prompt, *version, *label, *with_content;
+/* trace_walk by what it is asked for; unset texts are SQL. */
+struct walk {
+    const char *from, *to, *after, *status, *duration, *session, *user, *few;
 };
 
 static const char *or_else(const char *sql, const char *otherwise)
@@ -268,73 +278,85 @@ static const char *or_else(const char *sql, const char *otherwise)
     return sql != NULL ? sql : otherwise;
 }
 
-static void expect_list(struct listing listing, int day, unsigned found, unsigned rows_max, unsigned buffers_max)
+static void expect_walk(struct walk walk, unsigned found, unsigned rows_max, unsigned buffers_max)
 {
     char arguments[1024];
-    snprintf(arguments, sizeof arguments, "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %d, %d, %s, 4000000, 200000",
-             or_else(listing.from, "'0001-01-01'"), or_else(listing.to, "'infinity'"), or_else(listing.after, "NULL"),
-             or_else(listing.status, "NULL"), or_else(listing.duration, "0"), or_else(listing.session, "NULL"),
-             or_else(listing.user, "NULL"), or_else(listing.model, "NULL"), or_else(listing.prompt, "NULL"), or_else(listing.version, "0"),
-             or_else(listing.label, "NULL"), PAGE_ROWS, FEW, or_else(listing.with_content, "false"));
-    expect(SQL_TRACE_LIST, arguments, day, found, rows_max, buffers_max);
+    snprintf(arguments, sizeof arguments, "%s, %s, %s, %s, %s, %s, %s, %s, %d, %d", or_else(walk.from, "'0001-01-01'"),
+             or_else(walk.to, "'infinity'"), or_else(walk.after, "NULL"), or_else(walk.status, "NULL"), or_else(walk.duration, "0"),
+             or_else(walk.session, "NULL"), or_else(walk.user, "NULL"), or_else(walk.few, "NULL"), PAGE_ROWS, FEW);
+    expect(SQL_TRACE_WALK, arguments, 0, found, rows_max, buffers_max);
 }
-
-/* What is read for the models and prompts of a page, and the rows of its traces. */
-enum { PAGE_COST = PAGE_ROWS * (SPANS + 4), PAGE_BUFFERS = 1500 };
 
 static void test_traces_by_time(void **state)
 {
     (void)state;
-    expect_list((struct listing){0}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.with_content = "true"}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 4, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.from = "'2026-01-03 06:00:00+00'", .to = "'2026-01-03 06:00:30+00'"}, 3, 6, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.to = "'2026-01-01 00:00:00+00'"}, 0, 1, 10, 20); /* the row that tells the project is there */
+    expect_walk((struct walk){0}, PAGE_ROWS, 60, 100);
+    expect_walk((struct walk){.to = "'2026-01-04 12:00:00+00'", .after = TRACE}, PAGE_ROWS, 60, 100);
+    expect_walk((struct walk){.from = "'2026-01-03 06:00:00+00'", .to = "'2026-01-03 06:00:30+00'"}, 6, 10, 50);
+    expect_walk((struct walk){.to = "'2026-01-01 00:00:00+00'"}, 1, 2, 20); /* the row that tells the project is there */
 }
 
 static void test_traces_by_their_columns(void **state)
 {
     (void)state;
-    expect_list((struct listing){.status = "2::smallint"}, 0, 20, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.status = "1::smallint"}, 6, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.session = "'session 5000'"}, 4, 5, 50, 200);
-    expect_list((struct listing){.user = "'user 500'"}, 0, PAGE_ROWS, PAGE_COST, PAGE_BUFFERS);
-    expect_list((struct listing){.user = "'user 500'", .to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 0, 50, PAGE_COST, PAGE_BUFFERS);
+    expect_walk((struct walk){.status = "2::smallint"}, 20, 30, 100);
+    expect_walk((struct walk){.status = "1::smallint"}, PAGE_ROWS, 60, 100);
+    expect_walk((struct walk){.session = "'session 5000'"}, 5, 10, 50);
+    expect_walk((struct walk){.user = "'user 500'"}, PAGE_ROWS, 60, 200);
+    expect_walk((struct walk){.user = "'user 500'", .to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 50, 60, 200);
 }
 
-/* One in ten is read where many last as long: 510 rows, looked at in the order of time, for 51. */
+/* Where many last as long, one in ten is met on the walk: 510 for 51, after FEW index entries have told so. */
 static void test_traces_that_last_long(void **state)
 {
     (void)state;
-    expect_list((struct listing){.duration = "3600000000000"}, 0, 5, 100, 300);
-    expect_list((struct listing){.duration = "10000000000"}, 6, PAGE_ROWS, FEW + 10 * PAGE_ROWS + PAGE_COST, 4500);
-    expect_list((struct listing){.duration = "3600000000000", .status = "1::smallint"}, 0, 5, 100, 300);
-    expect_list((struct listing){.duration = "3600000000001"}, 0, 1, 10, 50);
+    expect_walk((struct walk){.duration = "3600000000000"}, 5, 20, 100);
+    expect_walk((struct walk){.duration = "10000000000"}, PAGE_ROWS, FEW + 11 * PAGE_ROWS, 500);
+    expect_walk((struct walk){.duration = "3600000000000", .status = "1::smallint"}, 5, 20, 100);
+    expect_walk((struct walk){.duration = "3600000000001"}, 1, 2, 20);
 }
 
-static void test_traces_by_model_and_prompt(void **state)
+static void test_traces_that_are_given(void **state)
 {
     (void)state;
-    expect_list((struct listing){.model = "'rare'"}, 0, 5, 100, 400);
-    expect_list((struct listing){.model = "'missing'"}, 0, 1, 10, 100);
-    expect_list((struct listing){.model = "'common'"}, 0, PAGE_ROWS, FEW + 2 * PAGE_ROWS + PAGE_COST, 5000);
-    expect_list((struct listing){.model = "'common'", .to = "'2026-01-04 12:00:00+00'", .after = TRACE}, 0, PAGE_ROWS,
-                FEW + 2 * PAGE_ROWS + PAGE_COST, 5000);
-    expect_list((struct listing){.prompt = PROMPT_RARE}, 0, 5, 100, 500);
-    expect_list((struct listing){.prompt = PROMPT_RARE, .version = "7"}, 0, 5, 100, 500);
-    expect_list((struct listing){.prompt = PROMPT_RARE, .version = "8"}, 0, 1, 100, 500);
-    expect_list((struct listing){.prompt = PROMPT}, 0, PAGE_ROWS, FEW + 5 * PAGE_ROWS + PAGE_COST, 5000);
-    expect_list((struct listing){.prompt = PROMPT, .version = "2", .label = "'production'"}, 0, PAGE_ROWS, FEW + 6 * PAGE_ROWS + PAGE_COST,
-                6000);
+    expect_walk((struct walk){.few = "array[" TRACE ", int8send(0) || int8send(7), int8send(0) || int8send(1)]"}, 2, 10, 50);
+    expect_walk((struct walk){.few = "array[" TRACE "]", .status = "2::smallint"}, 1, 5, 50);
+    expect_walk((struct walk){.few = "'{}'"}, 1, 2, 20);
 }
 
-static void test_traces_by_several_filters(void **state)
+static void test_traces_with_a_model_or_prompt(void **state)
 {
     (void)state;
-    expect_list((struct listing){.model = "'common'", .session = "'session 5000'"}, 4, 5, 100, 400);
-    expect_list((struct listing){.model = "'rare'", .prompt = PROMPT}, 0, 5, FEW + 200, 4000);
-    expect_list((struct listing){.model = "'common'", .status = "2::smallint"}, 0, 20, FEW + PAGE_COST, 5000);
-    expect_list((struct listing){.user = "'user 500'", .prompt = PROMPT, .duration = "1"}, 0, PAGE_ROWS, 6 * PAGE_ROWS + PAGE_COST, 3000);
+    expect(SQL_TRACE_WITH_MODEL, "'0001-01-01', 'rare', 2000", 0, 5, 5, 100);
+    expect(SQL_TRACE_WITH_MODEL, "'0001-01-01', 'missing', 2000", 0, 0, 0, 100);
+    expect(SQL_TRACE_WITH_MODEL, "'0001-01-01', 'common', 2000", 0, FEW, FEW + 100, 500);
+    expect(SQL_TRACE_WITH_MODEL, "'2026-01-06 00:00:00+00', 'rare', 2000", 0, 1, 1, 100);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 0, NULL", 0, 5, 5, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 7, NULL", 0, 5, 5, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 8, NULL", 0, 0, 0, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 0, 'production'", 0, FEW, FEW + 100, 3000);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 2, 'production'", 0, FEW, FEW + 100, 3000);
+}
+
+/* Of fifty traces of one day. */
+#define LISTED "'2026-01-04 12:00:00+00', '2026-01-04 12:04:00+00', listed_ids()"
+
+static void test_spans_of_traces_that_were_met(void **state)
+{
+    (void)state;
+    expect(SQL_TRACE_HAVING, LISTED ", listed_starts(), listed_ends(), 'common', NULL, 0, NULL", 4, 49, 120, 500);
+    expect(SQL_TRACE_HAVING, LISTED ", listed_starts(), listed_ends(), 'rare', NULL, 0, NULL", 4, 0, 5, 500);
+    expect(SQL_TRACE_HAVING, LISTED ", listed_starts(), listed_ends(), 'common', " PROMPT ", 1, 'production'", 4, 25, 50 * SPANS + 60,
+           1000);
+    expect(SQL_TRACE_HAVING, LISTED ", listed_starts(), listed_ends(), NULL, " PROMPT ", 0, NULL", 4, 49, 50 * SPANS, 500);
+}
+
+static void test_what_a_page_shows(void **state)
+{
+    (void)state;
+    expect(SQL_TRACE_PAGE, LISTED ", false, 4000000, 200000", 4, 49, 49 * (SPANS + 1) + 5, 1000);
+    expect(SQL_TRACE_PAGE, LISTED ", true, 4000000, 200000", 4, 49, 49 * (SPANS + 2) + 5, 1000);
+    expect(SQL_TRACE_PAGE, LISTED ", false, 4000000, 40", 4, 10, 49 + 10 * SPANS + 5, 1000); /* cut, and the rest is not looked through */
 }
 
 static void expect_sessions(const char *arguments, unsigned found, unsigned rows_max, unsigned buffers_max)
@@ -357,14 +379,16 @@ static void test_sessions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_content_is_read_of_the_page_only),
         cmocka_unit_test(test_a_trace_touches_its_days_only),
+        cmocka_unit_test(test_content_is_read_of_the_page_only),
         cmocka_unit_test(test_a_deletion_touches_its_days_only),
         cmocka_unit_test(test_traces_by_time),
         cmocka_unit_test(test_traces_by_their_columns),
         cmocka_unit_test(test_traces_that_last_long),
-        cmocka_unit_test(test_traces_by_model_and_prompt),
-        cmocka_unit_test(test_traces_by_several_filters),
+        cmocka_unit_test(test_traces_that_are_given),
+        cmocka_unit_test(test_traces_with_a_model_or_prompt),
+        cmocka_unit_test(test_spans_of_traces_that_were_met),
+        cmocka_unit_test(test_what_a_page_shows),
         cmocka_unit_test(test_sessions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -237,6 +237,7 @@ static void test_filters_that_many_traces_pass(void **state)
         {", 'prompt_id': '" PROMPT "1', 'prompt_version': 2", MANY / 2},
         {", 'prompt_id': '" PROMPT "1', 'prompt_label': 'beta'", MANY / 3},
         {", 'status': 'SPAN_STATUS_ERROR', 'model': 'm'", MANY / 2},
+        {", 'model': 'none', 'prompt_id': '" PROMPT "1'", 0},
         {", 'duration_min_ms': '2'", MANY - 1},
         {", 'duration_min_ms': '2000'", MANY - 1999},
         {", 'duration_min_ms': '50', 'prompt_id': '" PROMPT "1', 'model': 'm'", MANY - 49},

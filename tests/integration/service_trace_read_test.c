@@ -234,6 +234,16 @@ static void test_what_is_not_told_is_left_out(void **state)
     done(reply);
 }
 
+static void test_details_that_are_damaged(void **state)
+{
+    send("12", 1, 0, 0, NULL);
+    service_execute("UPDATE spans SET details = '\\xff' WHERE trace_id = '\\x" TRACE "12'");
+    service_fails(service_call(alpha.admin, "TraceService/GetTrace", NULL,
+                               "{'project_id': '%s', 'trace_id': '" TRACE "12', 'view': 'TRACE_VIEW_FULL'}", alpha.project_id),
+                  FORGE_DATA_LOSS, "cannot be read");
+    expect_tree("12", "1R0/0"); /* what columns hold is there */
+}
+
 /* What is left where the days of its spans were dropped before it. */
 static void test_a_trace_without_spans(void **state)
 {
@@ -530,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_figures_are_those_of_all_spans),
         cmocka_unit_test(test_a_span_comes_back_as_it_was_sent),
         cmocka_unit_test(test_what_is_not_told_is_left_out),
+        cmocka_unit_test(test_details_that_are_damaged),
         cmocka_unit_test(test_a_trace_without_spans),
         cmocka_unit_test(test_spans_that_arrive_between_pages),
         cmocka_unit_test(test_a_page_is_cut_at_the_reply_limit),

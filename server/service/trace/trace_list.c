@@ -125,18 +125,16 @@ static struct met *met_list(struct rpc_call *call, const struct db_rows *rows, c
     return list != NULL ? met : NULL;
 }
 
-/* Where one of the filters that look for spans finds few, these are all that can pass. */
-static forge_code few_read(struct rpc_call *call, struct listing *listing)
+/* Where the model or prompt that is asked for has few spans, their traces are all that can pass. */
+static forge_code few_read(struct rpc_call *call, struct listing *listing, bool by_prompt)
 {
-    const Forge__V1__ListTracesRequest *in = listing->in;
-    bool by_prompt = in->prompt_id[0] != '\0';
     struct db_rows rows;
     struct db_stmt *q = statement(call, by_prompt ? SQL_TRACE_WITH_PROMPT : SQL_TRACE_WITH_MODEL, listing);
     db_bind_time_us(q, listing->start_us);
     if (by_prompt)
         db_bind_uuid(q, &listing->prompt_id);
     else
-        db_bind_text(q, in->model);
+        db_bind_text(q, listing->in->model);
     db_bind_int32(q, FEW);
     if (by_prompt)
         bind_prompt(q, listing);
@@ -145,6 +143,20 @@ static forge_code few_read(struct rpc_call *call, struct listing *listing)
         return rc;
     listing->few_count = (size_t)rows.count;
     return met_list(call, &rows, &listing->few) != NULL ? FORGE_OK : no_memory(call);
+}
+
+/* Not for traces of a session or user, which are few themselves. */
+static forge_code few_find(struct rpc_call *call, struct listing *listing)
+{
+    const Forge__V1__ListTracesRequest *in = listing->in;
+    forge_code rc = FORGE_OK;
+    if (in->session_id[0] != '\0' || in->user_id[0] != '\0')
+        return rc;
+    if (in->prompt_id[0] != '\0')
+        rc = few_read(call, listing, true);
+    if (rc == FORGE_OK && listing->few == NULL && in->model[0] != '\0')
+        rc = few_read(call, listing, false);
+    return rc;
 }
 
 static forge_code walk_run(struct rpc_call *call, const struct listing *listing, int32_t limit, struct db_rows *rows)
@@ -243,15 +255,13 @@ static forge_code step(struct rpc_call *call, struct listing *listing)
 static forge_code walk(struct rpc_call *call, struct listing *listing)
 {
     const struct rpc_page *page = &listing->page;
-    forge_code rc = FORGE_OK;
     listing->last.start_us = page->has_key ? page->last_number : listing->end_us;
     if (page->has_key)
         listing->last.trace_id = (struct db_bytes){page->last_id.bytes, sizeof page->last_id.bytes};
     listing->passed = forge_arena_calloc(call->arena, (size_t)page->size + 1, sizeof listing->passed[0]);
     if (listing->passed == NULL)
         return no_memory(call);
-    if (listing->needs_span && listing->in->session_id[0] == '\0' && listing->in->user_id[0] == '\0')
-        rc = few_read(call, listing);
+    forge_code rc = few_find(call, listing);
     while (rc == FORGE_OK && !listing->is_over && listing->passed_count <= (size_t)page->size && listing->walked_count < WALK_MAX)
         rc = step(call, listing);
     return rc;

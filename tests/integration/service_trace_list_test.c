@@ -7,13 +7,14 @@
 #include <cmocka.h>
 
 #include "trace_fixture.h"
+#include "wire/clock.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_SIZE = 4096, MANY = 2100 };
+enum { TEXT_SIZE = 4096, MANY = 2100, WALK_MAX = 20000 };
 #define PROMPT "01890000-0000-7000-8000-00000000000"
 
 static struct service_tenant alpha, beta, crowd;
@@ -272,15 +273,17 @@ static void test_a_page_without_traces(void **state)
         "error_count)"
         " SELECT '%s', '%s', int8send(-1) || int8send(n), at, (extract(epoch FROM at) * 1000000)::bigint * 1000,"
         " (extract(epoch FROM at) * 1000000)::bigint * 1000, 0, 1, 0, 0 FROM (SELECT n, now() + n * interval '1 us' AS at"
-        " FROM generate_series(1, 100000) n) n";
+        " FROM generate_series(1, %d) n) n";
     Forge__V1__ListTracesRequest request = FORGE__V1__LIST_TRACES_REQUEST__INIT;
     Forge__V1__ListTracesResponse *page, *next;
     char text[1024];
-    snprintf(text, sizeof text, sql, crowd.organization_id, crowd.project_id);
+    snprintf(text, sizeof text, sql, crowd.organization_id, crowd.project_id, WALK_MAX);
     service_execute(text);
     request.project_id = crowd.project_id;
     request.model = TEXT("m");
+    uint64_t begun_us = (uint64_t)forge_clock_wall_us();
     service_ok(forge_trace_list(crowd.admin, NULL, &request, &page, &service_error));
+    print_message("%d traces without the model: %" PRIu64 " ms\n", WALK_MAX, ((uint64_t)forge_clock_wall_us() - begun_us) / 1000);
     assert_int_equal(page->n_traces, 0);
     request.page_token = page->next_page_token;
     service_ok(forge_trace_list(crowd.admin, NULL, &request, &next, &service_error));

@@ -11,7 +11,7 @@
 enum {
     FEW = 2000,              /* spans or traces, up to which those that pass a filter are read whole instead of walking all traces */
     CHUNK = 1000,            /* traces that are looked up together for a span with a model or prompt */
-    WALK_MAX = 100000,       /* traces that are looked at for one page */
+    WALK_MAX = 20000,        /* traces that are looked at for one page */
     PAGE_SPANS_MAX = 200000, /* looked through for the models and prompts of a page */
     NAME_CHARACTERS_MAX = 255,
     LABEL_CHARACTERS_MAX = 64,

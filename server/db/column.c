@@ -8,13 +8,13 @@
 enum { HEADER_SIZE = 20, LENGTH_SIZE = 4 };
 
 /* pg_type.dat */
-enum { BYTEA_OID = 17, INT8_OID = 20, INT4_OID = 23, TEXT_OID = 25, TIMESTAMPTZ_OID = 1184, UUID_OID = 2950 };
+enum { BYTEA_OID = 17, INT8_OID = 20, INT4_OID = 23, TEXT_OID = 25, FLOAT8_OID = 701, TIMESTAMPTZ_OID = 1184, UUID_OID = 2950 };
 
 /* 2000-01-01, PostgreSQL's epoch, in microseconds since the Unix epoch. */
 static const int64_t postgres_epoch_us = INT64_C(946684800000000);
 
 static const uint32_t element_oids[] = {
-    [DB_MEMBER_INT32] = INT4_OID, [DB_MEMBER_INT64] = INT8_OID, [DB_MEMBER_TIME_US] = TIMESTAMPTZ_OID,
+    [DB_MEMBER_INT32] = INT4_OID, [DB_MEMBER_INT64] = INT8_OID, [DB_MEMBER_DOUBLE] = FLOAT8_OID, [DB_MEMBER_TIME_US] = TIMESTAMPTZ_OID,
     [DB_MEMBER_UUID] = UUID_OID,  [DB_MEMBER_TEXT] = TEXT_OID,  [DB_MEMBER_BYTES] = BYTEA_OID,
 };
 
@@ -33,7 +33,9 @@ static struct element element_read(enum db_member member, const void *at, uint64
         return (struct element){scratch, sizeof number};
     }
     case DB_MEMBER_INT64:
-        *scratch = htobe64(*(const uint64_t *)at);
+    case DB_MEMBER_DOUBLE: /* IEEE 754, in the order of an integer's bytes */
+        memcpy(scratch, at, sizeof *scratch);
+        *scratch = htobe64(*scratch);
         return (struct element){scratch, sizeof *scratch};
     case DB_MEMBER_TIME_US:
         *scratch = htobe64((uint64_t)(*(const int64_t *)at - postgres_epoch_us));

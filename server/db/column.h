@@ -15,6 +15,7 @@ struct db_bytes {
 enum db_member {
     DB_MEMBER_INT32,   /* int32_t; integer[] */
     DB_MEMBER_INT64,   /* int64_t; bigint[] */
+    DB_MEMBER_DOUBLE,  /* double; double precision[] */
     DB_MEMBER_TIME_US, /* int64_t, microseconds since the Unix epoch; timestamptz[] */
     DB_MEMBER_UUID,    /* struct forge_uuid, the nil one is NULL; uuid[] */
     DB_MEMBER_TEXT,    /* const char *, NULL is NULL; text[] */

@@ -165,6 +165,7 @@ static void test_types_arrays_arrive_whole(void **state)
 struct column_row {
     int32_t number;
     int64_t big, time_us;
+    double real;
     struct forge_uuid id;
     const char *text;
     struct db_bytes bytes;
@@ -176,6 +177,7 @@ static struct db_rows columns_run(struct db_fixture *f, struct db_session *s, co
     struct db_stmt *q = db_stmt(s, SQL_TEST_COLUMNS);
     db_bind_column(q, DB_MEMBER_INT32, offsetof(struct column_row, number), rows, count);
     db_bind_column(q, DB_MEMBER_INT64, offsetof(struct column_row, big), rows, count);
+    db_bind_column(q, DB_MEMBER_DOUBLE, offsetof(struct column_row, real), rows, count);
     db_bind_column(q, DB_MEMBER_TIME_US, offsetof(struct column_row, time_us), rows, count);
     db_bind_column(q, DB_MEMBER_UUID, offsetof(struct column_row, id), rows, count);
     db_bind_column(q, DB_MEMBER_TEXT, offsetof(struct column_row, text), rows, count);
@@ -189,8 +191,12 @@ static void test_types_columns_become_rows(void **state)
 {
     struct db_fixture *f = *state;
     struct db_session *s = db_fixture_lease(f, 5000);
-    struct column_row full = {.number = INT32_MIN, .big = INT64_MAX, .time_us = 1764000000123456, .text = "gr\xc3\xbc\xc3\x9f"}, bare = {0},
-                      empty = {.text = "", .bytes = {(const uint8_t *)"", 0}};
+    struct column_row full = {.number = INT32_MIN,
+                              .big = INT64_MAX,
+                              .time_us = 1764000000123456,
+                              .real = -0.1,
+                              .text = "gr\xc3\xbc\xc3\x9f"},
+                      bare = {0}, empty = {.text = "", .bytes = {(const uint8_t *)"", 0}};
     forge_uuid_v7(&full.id);
     full.bytes = (struct db_bytes){(const uint8_t *)"\0\1\xff", 3};
     const void *const rows[] = {&full, &bare, &empty};
@@ -201,6 +207,7 @@ static void test_types_columns_become_rows(void **state)
     struct db_row row = db_rows_at(&out, 0);
     assert_int_equal(db_row_int32(&row, "an_integer"), INT32_MIN);
     assert_true(db_row_int64(&row, "a_bigint") == INT64_MAX);
+    assert_true(db_row_double(&row, "a_double") == -0.1);
     assert_true(db_row_time_us(&row, "a_time") == 1764000000123456);
     db_row_uuid(&row, "a_uuid", &id);
     assert_true(forge_uuid_equal(&id, &full.id));
@@ -210,6 +217,7 @@ static void test_types_columns_become_rows(void **state)
     row = db_rows_at(&out, 1);
     assert_int_equal(db_row_int32(&row, "an_integer"), 0);
     assert_false(db_row_is_null(&row, "an_integer"));
+    assert_true(db_row_double(&row, "a_double") == 0 && !db_row_is_null(&row, "a_double"));
     assert_int_equal(db_row_time_us(&row, "a_time"), 0);
     assert_true(db_row_is_null(&row, "a_uuid") && db_row_is_null(&row, "a_text") && db_row_is_null(&row, "a_bytea"));
     row = db_rows_at(&out, 2);

@@ -10,9 +10,9 @@ SELECT COALESCE(array_length($1::text[], 1), 0) AS texts, COALESCE(array_length(
        COALESCE(($2::uuid[])[2]::text, '') AS second_uuid;
 
 -- name: test_columns :many
-SELECT c.an_integer, c.a_bigint, c.a_time, c.a_uuid, c.a_text, c.a_bytea
-FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::bytea[])
-     WITH ORDINALITY AS c (an_integer, a_bigint, a_time, a_uuid, a_text, a_bytea, ordinal)
+SELECT c.an_integer, c.a_bigint, c.a_double, c.a_time, c.a_uuid, c.a_text, c.a_bytea
+FROM unnest($1::integer[], $2::bigint[], $3::double precision[], $4::timestamptz[], $5::uuid[], $6::text[], $7::bytea[])
+     WITH ORDINALITY AS c (an_integer, a_bigint, a_double, a_time, a_uuid, a_text, a_bytea, ordinal)
 ORDER BY c.ordinal;
 
 -- name: test_times :one

@@ -594,15 +594,11 @@ CREATE INDEX ix_spans_prompt_id ON spans (organization_id, prompt_id, prompt_ver
 CREATE TABLE scores (
     organization_id uuid NOT NULL, id uuid NOT NULL,
     project_id uuid NOT NULL,
-    target_kind varchar(16) COLLATE "C" NOT NULL,
-    target varchar(300) COLLATE "C" NOT NULL,
-    name varchar(100) COLLATE "C" NOT NULL,
-    author varchar(255) COLLATE "C" NOT NULL,
+    target_kind varchar(16) COLLATE "C" NOT NULL, target varchar(300) COLLATE "C" NOT NULL,
+    name varchar(100) COLLATE "C" NOT NULL, author varchar(255) COLLATE "C" NOT NULL,
     source varchar(8) COLLATE "C" NOT NULL,
-    number double precision, category varchar(100) COLLATE "C", flag boolean, body text,
-    comment text,
-    created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz,
-    changed_at timestamptz NOT NULL DEFAULT now(),
+    number double precision, category varchar(100) COLLATE "C", flag boolean, body text, comment text,
+    created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz, changed_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT scores_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT scores_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
     CONSTRAINT valid_target_kind CHECK (target_kind::text IN ('trace', 'span', 'session', 'execution')),
@@ -612,20 +608,23 @@ CREATE TABLE scores (
 CREATE UNIQUE INDEX ix_scores_target ON scores (organization_id, project_id, target_kind, target, name, author);
 CREATE INDEX ix_scores_changed_at ON scores (organization_id, project_id, changed_at, id);
 CREATE INDEX ix_scores_name ON scores (organization_id, project_id, name, changed_at, id);
+CREATE INDEX ix_scores_author ON scores (organization_id, project_id, author, changed_at, id);
+CREATE INDEX ix_scores_source ON scores (organization_id, project_id, source, changed_at, id);
 
 CREATE TABLE score_history (
     organization_id uuid NOT NULL, id uuid NOT NULL,
-    score_id uuid NOT NULL,
-    project_id uuid NOT NULL,
-    source varchar(8) COLLATE "C" NOT NULL,
-    number double precision, category varchar(100) COLLATE "C", flag boolean, body text,
-    comment text,
-    changed_at timestamptz NOT NULL,
-    replaced_at timestamptz NOT NULL,
+    score_id uuid NOT NULL, project_id uuid NOT NULL,
+    name varchar(100) COLLATE "C" NOT NULL, author varchar(255) COLLATE "C" NOT NULL, source varchar(8) COLLATE "C" NOT NULL,
+    number double precision, category varchar(100) COLLATE "C", flag boolean, body text, comment text,
+    changed_at timestamptz NOT NULL, replaced_at timestamptz NOT NULL,
     CONSTRAINT score_history_pkey PRIMARY KEY (organization_id, id),
     CONSTRAINT score_history_score_id_fkey FOREIGN KEY (organization_id, score_id) REFERENCES scores ON DELETE CASCADE
 );
 CREATE INDEX ix_score_history_score_id ON score_history (organization_id, score_id, changed_at);
+CREATE INDEX ix_score_history_changed_at ON score_history (organization_id, project_id, changed_at, score_id);
+CREATE INDEX ix_score_history_name ON score_history (organization_id, project_id, name, changed_at, score_id);
+CREATE INDEX ix_score_history_author ON score_history (organization_id, project_id, author, changed_at, score_id);
+CREATE INDEX ix_score_history_source ON score_history (organization_id, project_id, source, changed_at, score_id);
 
 CREATE TABLE retention_settings (
     organization_id uuid NOT NULL,

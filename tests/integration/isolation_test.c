@@ -26,7 +26,7 @@
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
 /* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
- * $e evaluation, all of the organization at home; $n a new number, $t the time in nanoseconds. */
+ * $e evaluation, $s score, all of the organization at home; $n a new number, $t the time in nanoseconds. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -194,6 +194,14 @@ static const struct row {
     {TRACE "ListSessions", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "DeleteTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_PERMISSION_DENIED},
+    {TRACE "RecordScores",
+     "{\"project_id\": \"$p\", \"scores\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"name\": \"guess\", \"number\": $n,"
+     " \"source\": \"SCORE_SOURCE_CODE\", \"author\": \"stranger\"}]}",
+     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "ListScores", "{\"project_id\": \"$p\", \"show_history\": true}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "ListScores", "{\"project_id\": \"$p\", \"session_id\": \"rendezvous\", \"source\": \"SCORE_SOURCE_HUMAN\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "DeleteScore", "{\"id\": \"$s\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -225,9 +233,10 @@ static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
 /* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset,
- * an evaluation, and a model provider with a model. */
+ * an evaluation, a score, and a model provider with a model. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
 static char dataset_id[WORLD_ID_SIZE], evaluation_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
+static char score_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -265,6 +274,9 @@ static char *fill_in(const char *template)
                 break;
             case 'm':
                 part = model_id;
+                break;
+            case 's':
+                part = score_id;
                 break;
             case 't':
                 snprintf(number, sizeof number, "%lld000", (long long)forge_clock_wall_us());
@@ -310,6 +322,8 @@ static const char *leak_in(const char *text, const char *request)
                                    evaluation_id,
                                    provider_id,
                                    model_id,
+                                   score_id,
+                                   "rendezvous",
                                    "Clandestine",
                                    "hidden-model"};
     for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
@@ -431,6 +445,26 @@ static void new_evaluation(struct forge_channel *admin)
     forge__v1__add_results_response__free_unpacked(verdicts, NULL);
 }
 
+static void new_score(struct forge_channel *admin)
+{
+    Forge__V1__RecordScoresRequest request = FORGE__V1__RECORD_SCORES_REQUEST__INIT;
+    Forge__V1__Score score = FORGE__V1__SCORE__INIT, *scores[] = {&score};
+    Forge__V1__RecordScoresResponse *verdicts;
+    struct forge_error error = {0};
+    score.target_case = FORGE__V1__SCORE__TARGET_SESSION_ID;
+    score.session_id = TEXT("rendezvous");
+    score.name = TEXT("Confidential");
+    score.value_case = FORGE__V1__SCORE__VALUE_TEXT;
+    score.text = TEXT("PLUTONIUM");
+    score.source = FORGE__V1__SCORE_SOURCE__SCORE_SOURCE_HUMAN;
+    request.project_id = project_id;
+    request.n_scores = 1;
+    request.scores = scores;
+    world_check(&world, "RecordScores", forge_trace_record_scores(admin, NULL, &request, &verdicts, &error), &error);
+    snprintf(score_id, sizeof score_id, "%s", verdicts->results[0]->score_id);
+    forge__v1__record_scores_response__free_unpacked(verdicts, NULL);
+}
+
 /* A price too, so that its list has something to hide. */
 static void new_model(struct forge_channel *admin)
 {
@@ -521,6 +555,7 @@ static unsigned times(const struct row *row)
 {
     bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0 ||
                 strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteTrace") == 0;
+                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteScore") == 0;
     return row->need == PUBLIC || once ? 1 : 3;
 }
 
@@ -611,6 +646,7 @@ static int open_world(void **state)
     new_account(admin);
     new_dataset(admin);
     new_evaluation(admin);
+    new_score(admin);
     new_model(admin);
     new_trace(admin);
     request.name = TEXT("Other");
@@ -651,6 +687,7 @@ static int64_t state_of_home(void)
         "(SELECT count(*)::text FROM spans WHERE organization_id = '%s') || (SELECT count(*)::text FROM traces WHERE organization_id = "
         "'%s') || "
         "COALESCE((SELECT string_agg(r::text, ',' ORDER BY r.project_id) FROM retention_settings r WHERE organization_id = '%s'), '') || "
+        "(SELECT string_agg(s::text, ',' ORDER BY s.id) FROM scores s WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "

@@ -194,6 +194,9 @@ static const struct row {
     {TRACE "ListSessions", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "DeleteTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\"}", ANY_KEY, FORGE_NOT_FOUND,
      FORGE_PERMISSION_DENIED},
+    {TRACE "GetTraceStats", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {TRACE "GetTraceStats", "{\"project_id\": \"$p\", \"group_by\": \"TRACE_STATS_GROUP_PROMPT_VERSION\", \"prompt_id\": \"$q\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "RecordScores",
      "{\"project_id\": \"$p\", \"scores\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"name\": \"guess\", \"number\": $n,"
      " \"source\": \"SCORE_SOURCE_CODE\", \"author\": \"stranger\"}]}",

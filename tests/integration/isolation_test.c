@@ -557,8 +557,8 @@ static struct forge_channel *fresh_channel(const struct row *row, bool home)
 static unsigned times(const struct row *row)
 {
     bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0 ||
-                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteTrace") == 0;
-                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteScore") == 0;
+                strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteTrace") == 0 ||
+                strcmp(row->method, TRACE "DeleteScore") == 0;
     return row->need == PUBLIC || once ? 1 : 3;
 }
 

@@ -700,13 +700,9 @@ CREATE TABLE policy_attachments (
     model_id uuid,
     CONSTRAINT policy_attachments_pkey PRIMARY KEY (organization_id, policy_id, position),
     CONSTRAINT policy_attachments_policy_id_fkey FOREIGN KEY (organization_id, policy_id) REFERENCES policies ON DELETE CASCADE,
-    CONSTRAINT policy_attachments_project_id_fkey FOREIGN KEY (organization_id, project_id) REFERENCES projects ON DELETE CASCADE,
-    CONSTRAINT policy_attachments_model_id_fkey FOREIGN KEY (organization_id, model_id) REFERENCES ai_models ON DELETE CASCADE,
     CONSTRAINT valid_target_kind CHECK (target_kind::text IN ('organization', 'project', 'label', 'model')),
     CONSTRAINT valid_target CHECK (num_nonnulls(project_id, label, model_id) = CASE WHEN target_kind = 'organization' THEN 0 ELSE 1 END)
 );
-CREATE INDEX ix_policy_attachments_project_id ON policy_attachments (organization_id, project_id);
-CREATE INDEX ix_policy_attachments_model_id ON policy_attachments (organization_id, model_id);
 
 CREATE TABLE policy_violations (
     organization_id uuid NOT NULL, id uuid NOT NULL,
@@ -743,10 +739,10 @@ CREATE TABLE policy_violations (
     CONSTRAINT valid_resolution CHECK (resolution::text IN ('fixed', 'false_positive', 'accepted'))
 );
 CREATE UNIQUE INDEX ix_policy_violations_finding_hash ON policy_violations (organization_id, finding_hash);
-CREATE INDEX ix_policy_violations_project_id ON policy_violations (organization_id, project_id, id);
-CREATE INDEX ix_policy_violations_state ON policy_violations (organization_id, project_id, state, id);
+CREATE INDEX ix_policy_violations_state ON policy_violations (organization_id, project_id, state, severity, action, id);
 CREATE INDEX ix_policy_violations_policy_id ON policy_violations (organization_id, policy_id, id);
-CREATE INDEX ix_policy_violations_prompt_id ON policy_violations (organization_id, prompt_id, prompt_version, id);
+CREATE INDEX ix_policy_violations_prompt_id ON policy_violations (organization_id, prompt_id, id);
+CREATE INDEX ix_policy_violations_prompt_version ON policy_violations (organization_id, prompt_id, prompt_version, id);
 CREATE INDEX ix_policy_violations_trace_id ON policy_violations (organization_id, trace_id, id);
 
 CREATE TABLE policy_daily_stats (

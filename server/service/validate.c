@@ -94,6 +94,19 @@ bool validate_name(struct rpc_call *call, const char *field, const char *text)
     return validate_name_of(call, field, text, VALIDATE_NAME_CHARACTERS_MAX);
 }
 
+bool validate_label(struct rpc_call *call, const char *field, const char *name)
+{
+    static const char digits[] = "0123456789", allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t length = strlen(name);
+    if (length < 1 || length > VALIDATE_LABEL_BYTES_MAX || strspn(name, allowed) != length || strspn(name, digits) == length)
+        rpc_call_violation(call, field, "must be 1 to %d of a-z, 0-9, _, . and -, not only digits", VALIDATE_LABEL_BYTES_MAX);
+    else if (strcmp(name, "current") == 0)
+        rpc_call_violation(call, field, "\"current\" is reserved for the current version");
+    else
+        return true;
+    return false;
+}
+
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max)
 {
     bool valid = validate_characters(text) <= characters_max;

@@ -17,6 +17,7 @@ enum {
     VALIDATE_NAME_CHARACTERS_MAX = 255,
     VALIDATE_DESCRIPTION_CHARACTERS_MAX = 4096,
     VALIDATE_EMAIL_CHARACTERS_MAX = 254,
+    VALIDATE_LABEL_BYTES_MAX = 64,
     VALIDATE_ETAG_BYTES_MAX = 64
 };
 
@@ -31,6 +32,8 @@ bool validate_name(struct rpc_call *call, const char *field, const char *text);
 bool validate_name_of(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
 /* As a name, or empty. */
 bool validate_name_or_empty(struct rpc_call *call, const char *field, const char *text);
+/* A required name of a label: well formed, and not the reserved one. It need not exist. */
+bool validate_label(struct rpc_call *call, const char *field, const char *name);
 /* Free text of at most so many characters. */
 bool validate_text(struct rpc_call *call, const char *field, const char *text, size_t characters_max);
 /* Free text of at most so many bytes. */

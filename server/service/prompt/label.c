@@ -16,19 +16,6 @@
 
 enum { SPLIT_TARGETS_MIN = 2, SPLIT_TARGETS_MAX = 16, WEIGHT_MAX = 1000000 };
 
-bool prompt_label_check(struct rpc_call *call, const char *field, const char *name)
-{
-    static const char digits[] = "0123456789", allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_.-";
-    size_t length = strlen(name);
-    if (length < 1 || length > PROMPT_LABEL_BYTES_MAX || strspn(name, allowed) != length || strspn(name, digits) == length)
-        rpc_call_violation(call, field, "must be 1 to %d of a-z, 0-9, _, . and -, not only digits", PROMPT_LABEL_BYTES_MAX);
-    else if (strcmp(name, "current") == 0)
-        rpc_call_violation(call, field, "\"current\" is reserved for the current version");
-    else
-        return true;
-    return false;
-}
-
 forge_code prompt_label_targets(struct rpc_call *call, const struct db_row *row, const char *column, size_t *out_count,
                                 Forge__V1__LabelTarget ***out_targets)
 {
@@ -131,7 +118,7 @@ static void split_check(struct rpc_call *call, const Forge__V1__LabelSplit *spli
 static forge_code set_check(struct rpc_call *call, const Forge__V1__SetLabelRequest *in, struct forge_uuid *prompt_id)
 {
     validate_uuid(call, "prompt_id", in->prompt_id, prompt_id);
-    prompt_label_check(call, "label", in->label);
+    validate_label(call, "label", in->label);
     switch (in->target_case) {
     case FORGE__V1__SET_LABEL_REQUEST__TARGET_VERSION:
         if (in->version < 1)
@@ -305,7 +292,7 @@ forge_code prompt_delete_label(struct rpc_call *call, const Forge__V1__DeleteLab
     struct found found;
     struct db_row row;
     validate_uuid(call, "prompt_id", in->prompt_id, &prompt_id);
-    prompt_label_check(call, "label", in->label);
+    validate_label(call, "label", in->label);
     validate_etag(call, "etag", in->etag);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);

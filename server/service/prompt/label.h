@@ -7,13 +7,10 @@
 
 #include "forge/v1/prompt.pb-c.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
-enum { PROMPT_LABELS_MAX = 256 /* per prompt: replies tell the labels of a version */, PROMPT_LABEL_BYTES_MAX = 64 };
+enum { PROMPT_LABELS_MAX = 256 /* per prompt: replies tell the labels of a version */ };
 
-/* A required name of a label: well formed, and not the reserved one. */
-bool prompt_label_check(struct rpc_call *call, const char *field, const char *name);
 /* Where a label points, from the JSON that a column holds; NULL is nowhere. */
 forge_code prompt_label_targets(struct rpc_call *call, const struct db_row *row, const char *column, size_t *out_count,
                                 Forge__V1__LabelTarget ***out_targets) FORGE_MUST_CHECK;

@@ -29,7 +29,7 @@ static forge_code list_check(struct rpc_call *call, const Forge__V1__ListLabelsR
         validate_uuid(call, "prompt_id", in->prompt_id, &listing->prompt_id);
     else
         validate_uuid(call, "project_id", in->project_id, &listing->project_id);
-    listing->label = in->label[0] != '\0' && prompt_label_check(call, "label", in->label) ? in->label : NULL;
+    listing->label = in->label[0] != '\0' && validate_label(call, "label", in->label) ? in->label : NULL;
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     if (!listing->by_prompt && !auth_principal_may_use_project(&call->principal, &listing->project_id))
@@ -177,7 +177,7 @@ forge_code prompt_list_label_history(struct rpc_call *call, const Forge__V1__Lis
     validate_uuid(call, "prompt_id", in->prompt_id, &prompt_id);
     rpc_page_read(call, in->page_size, in->page_token, filter, filter_size, &page);
     if (in->label[0] != '\0' && strcmp(in->label, "current") != 0)
-        prompt_label_check(call, "label", in->label);
+        validate_label(call, "label", in->label);
     if (rpc_call_has_violations(call))
         return rpc_call_invalid(call);
     struct db_rows rows;

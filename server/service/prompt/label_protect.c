@@ -40,7 +40,7 @@ static forge_code check(struct rpc_call *call, const Forge__V1__ProtectLabelRequ
 {
     validate_uuid(call, "project_id", in->project_id, &protection->project_id);
     protection->has_prompt = in->prompt_id[0] != '\0' && validate_uuid(call, "prompt_id", in->prompt_id, &protection->prompt_id);
-    prompt_label_check(call, "label", in->label);
+    validate_label(call, "label", in->label);
     if (in->gate != NULL)
         rpc_call_violation(call, "gate", "this server has no promotion gates");
     validate_etag(call, "etag", in->etag);

@@ -132,7 +132,7 @@ static void selector_check(struct rpc_call *call, const char *prefix, const Forg
         out->version = in->version;
         break;
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_LABEL:
-        prompt_label_check(call, path(call, prefix, "label"), in->label);
+        validate_label(call, path(call, prefix, "label"), in->label);
         out->label = in->label;
         break;
     case FORGE__V1__GET_PROMPT_REQUEST__SELECTOR_CURRENT:
@@ -291,7 +291,7 @@ static void list_check_filters(struct rpc_call *call, const Forge__V1__ListPromp
     prompt_words_check(call, in->query, &out->words);
     prompt_tags_check(call, in->n_tags, in->tags, LIST_TAGS_MAX);
     if (in->label[0] != '\0')
-        prompt_label_check(call, "label", in->label);
+        validate_label(call, "label", in->label);
     if (in->model_id[0] != '\0')
         validate_uuid(call, "model_id", in->model_id, &out->model_id);
 }

@@ -13,7 +13,7 @@
 
 struct db_change {
     struct forge_uuid organization_id;
-    char kind[32];               /* "api_key", "session", "user", "organization", "project", "prompt", ... */
+    char kind[32];               /* "api_key", "session", "user", "organization", "project", "prompt", "policy", ... */
     struct forge_uuid object_id; /* nil when the change is about the whole organization */
     struct forge_uuid parent_id; /* e.g. the project of a prompt; nil if there is none */
 };

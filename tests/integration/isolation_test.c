@@ -20,13 +20,14 @@
 #define EVALUATION "forge.v1.EvaluationService/"
 #define TRACE "forge.v1.TraceService/"
 #define HIDDEN_TRACE "0af7651916cd43dd8448eb211c80319d"
+#define POLICY "forge.v1.PolicyService/"
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
 /* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
 enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
 
 /* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
- * $e evaluation, $s score, all of the organization at home; $n a new number, $t the time in nanoseconds. */
+ * $e evaluation, $s score, $l policy, $b violation, all of the organization at home; $n a new number, $t the time in nanoseconds. */
 static const struct row {
     const char *method, *request;
     enum need need;
@@ -205,6 +206,29 @@ static const struct row {
     {TRACE "ListScores", "{\"project_id\": \"$p\", \"session_id\": \"rendezvous\", \"source\": \"SCORE_SOURCE_HUMAN\"}", ANY_KEY,
      FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "DeleteScore", "{\"id\": \"$s\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "CreatePolicy", "{\"project_id\": \"$p\", \"name\": \"policy $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {POLICY "CreatePolicy", "{\"name\": \"policy $n\", \"attachments\": [{\"project_id\": \"$p\"}]}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {POLICY "CreatePolicy", "{\"name\": \"policy $n\", \"attachments\": [{\"model_id\": \"$m\"}]}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {POLICY "GetPolicy", "{\"id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "GetPolicy", "{\"id\": \"$l\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "ListPolicies", "{\"view\": \"POLICY_VIEW_FULL\"}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {POLICY "ListPolicies", "{\"project_id\": \"$p\", \"include_organization\": true}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {POLICY "UpdatePolicy", "{\"id\": \"$l\", \"description\": \"changed $n\", \"attachments\": [{\"label\": \"covert\"}]}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "PublishPolicy", "{\"id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "DeletePolicy", "{\"id\": \"$l\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "ListViolations", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"policy_id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
+    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"prompt_version\": 1}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"trace_id\": \"0af7651916cd43dd8448eb211c80319c\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {POLICY "GetViolation", "{\"id\": \"$b\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "AcknowledgeViolation", "{\"id\": \"$b\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "ResolveViolation", "{\"id\": \"$b\", \"resolution\": \"VIOLATION_RESOLUTION_FIXED\", \"etag\": \"never\"}", ANY_KEY,
+     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
 };
 enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
 
@@ -230,16 +254,19 @@ static const struct refusal {
     {EVALUATION "CompleteEvaluation", "never", FORGE_ABORTED},
     {EVALUATION "CancelEvaluation", "never", FORGE_ABORTED},
     {EVALUATION "DeleteEvaluation", "never", FORGE_ABORTED},
+    {POLICY "DeletePolicy", "never", FORGE_ABORTED},
+    {POLICY "AcknowledgeViolation", "never", FORGE_ABORTED},
+    {POLICY "ResolveViolation", "never", FORGE_ABORTED},
 };
 
 static struct world world;
 static bool without_policies;
 static struct forge_arena arena;
 /* At home: a project and a prompt in it whose names and content stand nowhere else, a key, a user, a service account, a dataset,
- * an evaluation, a score, and a model provider with a model. */
+ * an evaluation, a score, a model provider with a model, and a policy with a violation. */
 static char project_id[WORLD_ID_SIZE], prompt_id[WORLD_ID_SIZE], key_id[WORLD_ID_SIZE], user_id[WORLD_ID_SIZE], account_id[WORLD_ID_SIZE];
 static char dataset_id[WORLD_ID_SIZE], evaluation_id[WORLD_ID_SIZE], provider_id[WORLD_ID_SIZE], model_id[WORLD_ID_SIZE];
-static char score_id[WORLD_ID_SIZE];
+static char score_id[WORLD_ID_SIZE], policy_id[WORLD_ID_SIZE], violation_id[WORLD_ID_SIZE];
 static char other_project_id[WORLD_ID_SIZE]; /* at home too: what the bound keys are bound to */
 static unsigned fresh_number;
 
@@ -266,6 +293,9 @@ static char *fill_in(const char *template)
             case 'a':
                 part = account_id;
                 break;
+            case 'b':
+                part = violation_id;
+                break;
             case 'd':
                 part = dataset_id;
                 break;
@@ -274,6 +304,9 @@ static char *fill_in(const char *template)
                 break;
             case 'k':
                 part = key_id;
+                break;
+            case 'l':
+                part = policy_id;
                 break;
             case 'm':
                 part = model_id;
@@ -323,6 +356,8 @@ static const char *leak_in(const char *text, const char *request)
                                    "Organization home",
                                    "Confidential",
                                    evaluation_id,
+                                   policy_id,
+                                   violation_id,
                                    provider_id,
                                    model_id,
                                    score_id,
@@ -521,6 +556,46 @@ static void new_trace(struct forge_channel *admin)
     }
 }
 
+/* Published, with a violation. */
+static void new_policy(struct forge_channel *admin)
+{
+    Forge__V1__CreatePolicyRequest request = FORGE__V1__CREATE_POLICY_REQUEST__INIT;
+    Forge__V1__PublishPolicyRequest publish = FORGE__V1__PUBLISH_POLICY_REQUEST__INIT;
+    Forge__V1__KeywordRule keyword = FORGE__V1__KEYWORD_RULE__INIT;
+    Forge__V1__PolicyRule rule = FORGE__V1__POLICY_RULE__INIT, *rules[] = {&rule};
+    Forge__V1__PolicyAttachment attachment = FORGE__V1__POLICY_ATTACHMENT__INIT, *attachments[] = {&attachment};
+    Forge__V1__Policy *policy;
+    char *keywords[] = {TEXT("PLUTONIUM")};
+    struct forge_error error = {0};
+    request.project_id = project_id;
+    request.name = TEXT("Confidential policy");
+    rule.name = TEXT("words");
+    rule.action = FORGE__V1__POLICY_ACTION__POLICY_ACTION_FLAG;
+    rule.kind_case = FORGE__V1__POLICY_RULE__KIND_KEYWORD;
+    rule.keyword = &keyword;
+    keyword.n_keywords = 1;
+    keyword.keywords = keywords;
+    request.n_rules = 1;
+    request.rules = rules;
+    attachment.target_case = FORGE__V1__POLICY_ATTACHMENT__TARGET_LABEL;
+    attachment.label = TEXT("covert");
+    request.n_attachments = 1;
+    request.attachments = attachments;
+    world_check(&world, "CreatePolicy", forge_policy_create(admin, NULL, &request, &policy, &error), &error);
+    snprintf(policy_id, sizeof policy_id, "%s", policy->id);
+    forge__v1__policy__free_unpacked(policy, NULL);
+    publish.id = policy_id;
+    world_check(&world, "PublishPolicy", forge_policy_publish(admin, NULL, &publish, &policy, &error), &error);
+    forge__v1__policy__free_unpacked(policy, NULL);
+    snprintf(violation_id, sizeof violation_id, "01890000-0000-7000-8000-00000000000b");
+    world_execute(&world,
+                  "INSERT INTO policy_violations (organization_id, id, project_id, policy_id, policy_version, policy_name, rule, action,"
+                  " severity, mode, stage, message, prompt_id, prompt_version, trace_id, actor_id, finding_hash) VALUES ('%s', '%s', '%s',"
+                  " '%s', 1, 'Confidential policy', 'words', 'flag', 2, 'enforce', 'prompt', 'Confidential', '%s', 1,"
+                  " decode('0af7651916cd43dd8448eb211c80319c', 'hex'), '%s', sha256('x'))",
+                  world.home.organization_id, violation_id, project_id, policy_id, prompt_id, user_id);
+}
+
 static void new_session(const struct world_tenant *tenant, char out_token[WORLD_TOKEN_SIZE])
 {
     Forge__V1__LoginRequest request = FORGE__V1__LOGIN_REQUEST__INIT;
@@ -652,6 +727,7 @@ static int open_world(void **state)
     new_score(admin);
     new_model(admin);
     new_trace(admin);
+    new_policy(admin);
     request.name = TEXT("Other");
     request.description = TEXT("");
     world_check(&world, "CreateProject", forge_project_create(admin, NULL, &request, &project, &error), &error);
@@ -691,6 +767,10 @@ static int64_t state_of_home(void)
         "'%s') || "
         "COALESCE((SELECT string_agg(r::text, ',' ORDER BY r.project_id) FROM retention_settings r WHERE organization_id = '%s'), '') || "
         "(SELECT string_agg(s::text, ',' ORDER BY s.id) FROM scores s WHERE organization_id = '%s') || "
+        "(SELECT string_agg(p::text, ',' ORDER BY p.id) FROM policies p WHERE organization_id = '%s') || "
+        "(SELECT count(*)::text FROM policy_versions WHERE organization_id = '%s') || "
+        "(SELECT string_agg(a::text, ',' ORDER BY a.policy_id, a.position) FROM policy_attachments a WHERE organization_id = '%s') || "
+        "(SELECT string_agg(v::text, ',' ORDER BY v.id) FROM policy_violations v WHERE organization_id = '%s') || "
         "(SELECT o::text FROM organizations o WHERE organization_id = '%s') || "
         "(SELECT u::text FROM users u WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT v::text FROM model_providers v WHERE organization_id = '%s' AND id = '%s') || "
@@ -699,8 +779,8 @@ static int64_t state_of_home(void)
         "(SELECT string_agg(c::text, ',' ORDER BY c.id) FROM model_prices c WHERE organization_id = '%s') || "
         "(SELECT a::text FROM service_accounts a WHERE organization_id = '%s' AND id = '%s') || "
         "(SELECT k::text FROM api_keys k WHERE organization_id = '%s' AND id = '%s'))",
-        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id, id, account_id, id,
-        key_id);
+        id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, id, user_id, id, provider_id, id, id, id,
+        id, account_id, id, key_id);
 }
 
 /* ---- tests ---- */

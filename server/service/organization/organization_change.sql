@@ -1,5 +1,5 @@
--- Taken by changes of an organization and of its users; the statement after it reads what the one before left. No key is locked, so that
--- rows which refer to the organization go on being written.
+-- Taken by changes of an organization, its users and its policies; the statement after it reads what the one before left. No key is locked,
+-- so that rows which refer to the organization go on being written.
 -- name: organization_lock :command
 SELECT organization_id FROM organizations WHERE organization_id = $1 FOR NO KEY UPDATE;
 

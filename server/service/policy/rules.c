@@ -2,6 +2,7 @@
 
 #include "wire/json.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 enum { RATE_WINDOW_S_DEFAULT = 60 };
@@ -66,7 +67,8 @@ void policy_rules_fill_in(Forge__V1__PolicyRule *const *rules, size_t count)
 forge_code policy_rules_hash(struct forge_arena *arena, Forge__V1__PolicyMode mode, Forge__V1__PolicyRule *const *rules, size_t count,
                              uint8_t out[FORGE_SHA256_SIZE])
 {
-    const Forge__V1__PolicyVersion version = version_of(mode, rules, count);
+    bool is_left_out = mode == FORGE__V1__POLICY_MODE__POLICY_MODE_UNSPECIFIED;
+    const Forge__V1__PolicyVersion version = version_of(is_left_out ? FORGE__V1__POLICY_MODE__POLICY_MODE_ENFORCE : mode, rules, count);
     size_t size = forge__v1__policy_version__get_packed_size(&version);
     uint8_t *packed = forge_arena_alloc(arena, size);
     if (packed == NULL)
@@ -85,7 +87,7 @@ enum { MODES = sizeof mode_names / sizeof mode_names[0] };
 
 const char *policy_mode_name(Forge__V1__PolicyMode mode)
 {
-    return (unsigned)mode < MODES ? mode_names[mode] : NULL;
+    return mode_names[mode];
 }
 
 Forge__V1__PolicyMode policy_mode_find(const char *name)

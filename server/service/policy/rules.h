@@ -21,12 +21,13 @@ forge_code policy_rules_read(struct forge_arena *arena, const char *json, Forge_
  * stages and kinds stay, they stand for all. */
 void policy_rules_fill_in(Forge__V1__PolicyRule *const *rules, size_t count);
 
-/* SHA-256 over mode and rules: over the packed PolicyVersion that has only these. Not over the stored text, which jsonb writes its own way.
+/* SHA-256 over mode (unspecified is enforce) and rules: over the packed PolicyVersion that has only these. Not over the stored text, which
+ * jsonb writes its own way.
  */
 forge_code policy_rules_hash(struct forge_arena *arena, Forge__V1__PolicyMode mode, Forge__V1__PolicyRule *const *rules, size_t count,
                              uint8_t out[FORGE_SHA256_SIZE]) FORGE_MUST_CHECK;
 
-/* A mode as its columns hold it; unspecified is enforce. NULL for a number that is none. */
+/* A mode as its columns hold it; unspecified is enforce. */
 const char *policy_mode_name(Forge__V1__PolicyMode mode);
 /* Back; unspecified for a name that is none. */
 Forge__V1__PolicyMode policy_mode_find(const char *name);

@@ -1,6 +1,6 @@
-/* The listings of the prompt service at 100,000 prompts, and that of an evaluation's results at as many: their statements as forge_app
- * plans and runs them under row-level security. What is asserted is what is read, not time: no table is walked, and a page costs about what
- * it holds. */
+/* The listings of the prompt service at 100,000 prompts, and those of an evaluation's results and a project's violations at as many: their
+ * statements as forge_app plans and runs them under row-level security. What is asserted is what is read, not time: no table is walked, and
+ * a page costs about what it holds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,6 +93,18 @@ static const char *const results_sql =
     " content_hash, content_bytes) SELECT " HOME ", " BIG ", 'k' || lpad((n / 2)::text, 6, '0'), 1 + n % 2, " BIG ", '', '[]', n % 2,"
     " n % 2 = 1, sha256(''), 100 FROM generate_series(0, 99999) n;";
 
+/* Ids ascend with the number. Every thousandth is open, every 5,000th critical, every 2,000th of MODEL_RARE as policy and prompt, and of a
+ * trace. */
+static const char *const violations_sql =
+    "INSERT INTO policy_violations (organization_id, id, project_id, policy_id, policy_version, policy_name, rule, action, severity, mode,"
+    " stage, state, message, prompt_id, prompt_version, trace_id, actor_id, finding_hash, created_at)"
+    " SELECT " HOME ", ('0189aaaa-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, CASE WHEN n % 1000 = 7 THEN " SMALL
+    "::uuid ELSE " BIG " END, CASE WHEN n % 2000 = 11 THEN " MODEL_RARE "::uuid ELSE " MODEL " END, 1, 'p', 'r',"
+    " CASE WHEN n % 2 = 0 THEN 'flag' ELSE 'block' END, CASE WHEN n % 5000 = 1 THEN 4 ELSE 1 + n % 3 END, 'enforce', 'input',"
+    " CASE WHEN n % 1000 = 0 THEN 'open' ELSE 'resolved' END, 'm', CASE WHEN n % 2000 = 11 THEN " MODEL_RARE
+    "::uuid WHEN n % 2 = 0 THEN " MODEL " END, 1 + n % 50, CASE WHEN n % 2000 = 11 THEN decode(repeat('ab', 16), 'hex') END, " BIG
+    ", sha256(n::text::bytea), '2026-01-01' FROM generate_series(1, 100000) n;";
+
 static void prepare(enum sql_id id)
 {
     PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
@@ -118,6 +130,7 @@ static int setup(void **state)
     pg_cluster_execute(cluster, "postgres", database, busy_executions_sql);
     pg_cluster_execute(cluster, "postgres", database, level_sql);
     pg_cluster_execute(cluster, "postgres", database, results_sql);
+    pg_cluster_execute(cluster, "postgres", database, violations_sql);
     pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
     app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
     if (PQstatus(app) != CONNECTION_OK)
@@ -128,6 +141,7 @@ static int setup(void **state)
     prepare(SQL_EXECUTION_LIST);
     prepare(SQL_REFERENCE_RESOLVE);
     prepare(SQL_RESULT_LIST);
+    prepare(SQL_VIOLATION_LIST);
     return 0;
 }
 
@@ -340,6 +354,50 @@ static void test_results_of_an_evaluation(void **state)
     expect(SQL_RESULT_LIST, BIG ", NULL, 'k025000', 0, NULL, 'k025000', 51, 3145728", 2, 10, 100);
 }
 
+/* violation_list by what it is asked for; unset texts are SQL for any. */
+struct violations {
+    const char *project, *before, *states, *severities, *actions, *policy, *prompt, *version, *trace;
+};
+
+static void expect_violations(struct violations wanted, unsigned found, unsigned rows_max, unsigned buffers_max)
+{
+    char arguments[1024];
+    snprintf(
+        arguments, sizeof arguments, "%s, NULL, " FIRST_ID ", %s, '-infinity', 'infinity', %s, %s, %s, %s, %s, %s, %s, %d, 2097152",
+        wanted.project != NULL ? wanted.project : BIG, wanted.before != NULL ? wanted.before : "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+        wanted.states != NULL ? wanted.states : "'{open,acknowledged,resolved}'",
+        wanted.severities != NULL ? wanted.severities : "'{1,2,3,4}'", wanted.actions != NULL ? wanted.actions : "'{flag,mask,block}'",
+        or_null(wanted.policy), or_null(wanted.prompt), wanted.version != NULL ? wanted.version : "0", or_null(wanted.trace), PAGE_ROWS);
+    expect(SQL_VIOLATION_LIST, arguments, found, rows_max, buffers_max);
+}
+
+/* A page of each set of state, severity and action that has as many, however rare what is asked for. */
+static void test_violations_by_state_severity_and_action(void **state)
+{
+    (void)state;
+    expect_violations((struct violations){0}, PAGE_ROWS, 20 * PAGE_ROWS, 2000);
+    expect_violations((struct violations){.before = "'0189aaaa-0000-7000-8000-00000000c350'"}, PAGE_ROWS, 20 * PAGE_ROWS, 2000);
+    expect_violations((struct violations){.project = SMALL}, PAGE_ROWS, 20 * PAGE_ROWS, 2000);
+    expect_violations((struct violations){.states = "'{open}'"}, PAGE_ROWS, 5 * PAGE_ROWS, 1000);
+    expect_violations((struct violations){.severities = "'{4}'"}, 20, 100, 500);
+    expect_violations((struct violations){.actions = "'{mask}'"}, 1, 10, 200); /* the row that tells the project is there */
+    expect_violations((struct violations){.states = "'{open}'", .severities = "'{3,4}'", .actions = "'{flag}'"}, 33, 200, 500);
+}
+
+static void test_violations_of_a_policy_prompt_and_trace(void **state)
+{
+    (void)state;
+    expect_violations((struct violations){.policy = MODEL}, PAGE_ROWS, 5 * PAGE_ROWS, 500);
+    expect_violations((struct violations){.policy = MODEL_RARE}, 50, 500, 500);
+    expect_violations((struct violations){.policy = MODEL, .actions = "'{flag}'"}, PAGE_ROWS, 5 * PAGE_ROWS, 500);
+    expect_violations((struct violations){.prompt = MODEL}, PAGE_ROWS, 5 * PAGE_ROWS, 500);
+    expect_violations((struct violations){.prompt = MODEL_RARE}, 50, 500, 500);
+    expect_violations((struct violations){.prompt = MODEL, .version = "1"}, PAGE_ROWS, 5 * PAGE_ROWS, 500);
+    expect_violations((struct violations){.prompt = MODEL_RARE, .version = "1"}, 1, 20, 200);
+    expect_violations((struct violations){.trace = "repeat('ab', 16)"}, 50, 500, 500);
+    expect_violations((struct violations){.trace = "repeat('ab', 16)", .policy = MODEL}, 1, 200, 500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +410,8 @@ int main(void)
         cmocka_unit_test(test_executions_of_a_prompt),
         cmocka_unit_test(test_references_of_versions),
         cmocka_unit_test(test_results_of_an_evaluation),
+        cmocka_unit_test(test_violations_by_state_severity_and_action),
+        cmocka_unit_test(test_violations_of_a_policy_prompt_and_trace),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

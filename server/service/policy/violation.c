@@ -192,7 +192,9 @@ static forge_code list_check(struct rpc_call *call, const Forge__V1__ListViolati
 static forge_code list_run(struct rpc_call *call, const Forge__V1__ListViolationsRequest *in, const struct listing *listing,
                            struct db_rows *rows)
 {
+    static const char *const severities[] = {"1", "2", "3", "4"};
     bool any_state = in->state == 0, any_action = in->action == 0;
+    size_t skipped = in->severity_min > FORGE__V1__SEVERITY__SEVERITY_LOW ? (size_t)in->severity_min - 1 : 0;
     struct db_stmt *q = db_stmt(call->db, SQL_VIOLATION_LIST);
     db_bind_uuid(q, &call->principal.organization_id);
     db_bind_uuid(q, &listing->project_id);
@@ -202,7 +204,7 @@ static forge_code list_run(struct rpc_call *call, const Forge__V1__ListViolation
     db_bind_time_us(q, listing->start_us);
     db_bind_time_us(q, listing->end_us);
     db_bind_text_array(q, any_state ? states + 1 : &states[in->state], any_state ? COUNT(states) - 1 : 1);
-    db_bind_int32(q, in->severity_min > 0 ? (int32_t)in->severity_min : FORGE__V1__SEVERITY__SEVERITY_LOW);
+    db_bind_text_array(q, severities + skipped, COUNT(severities) - skipped);
     db_bind_text_array(q, any_action ? actions + 1 : &actions[in->action], any_action ? COUNT(actions) - 1 : 1);
     db_bind_uuid(q, in->policy_id[0] != '\0' ? &listing->policy_id : NULL);
     db_bind_uuid(q, in->prompt_id[0] != '\0' ? &listing->prompt_id : NULL);

@@ -12,10 +12,11 @@ WHERE v.organization_id = $1 AND v.id = $2 AND ($3::uuid IS NULL OR v.project_id
 
 -- Newest first; one row without an id for a project without any. $4, $5: ids from and before which, the page before taken into account; $6, $7:
 -- times from and before which: an id is made within a minute of its row's time, so that $4 and $5 are wider by that and find the place. $8: states,
--- $9: the least severity, $10: actions. $11 policy, $12 prompt, $13 its version, $14 trace; NULL or 0 = any. $16: bytes of what callers wrote at
+-- $9: severities, $10: actions. $11 policy, $12 prompt, $13 its version, $14 trace; NULL or 0 = any. $16: bytes of what callers wrote at
 -- which the page is cut.
 -- Each set of state, severity and action has its own stretch of ix_policy_violations_state, newest first: the newest of each are merged. A
--- policy, prompt, version or trace has an index of its own, which is walked for what else is asked. One of the parts is run.
+-- policy, prompt, version or trace has an index of its own, which is walked for what else is asked. One of the parts is run. With its LIMIT y is
+-- looked up for each row of the page, also by a plan that does not know how few they are.
 -- name: violation_list :many
 SELECT e.id, e.project_id, e.policy_id, e.policy_version, e.policy_name, e.rule, e.action, e.severity, e.mode, e.stage, e.state, e.message,
        e.ranges, e.prompt_id, e.prompt_version, e.content_hash, e.trace_id, e.span_id, e.label, e.model, e.actor_id, e.created_at,
@@ -34,11 +35,11 @@ LEFT JOIN LATERAL (
         FROM (
             SELECT x.id
             FROM unnest($8::text[]) AS s (state)
-            CROSS JOIN generate_series($9::integer, 4) AS l (severity)
+            CROSS JOIN unnest($9::text[]) AS l (severity)
             CROSS JOIN unnest($10::text[]) AS a (action)
             CROSS JOIN LATERAL (
                 SELECT v.id FROM policy_violations v
-                WHERE v.organization_id = $1 AND v.project_id = $2 AND v.state = s.state AND v.severity = l.severity AND v.action = a.action
+                WHERE v.organization_id = $1 AND v.project_id = $2 AND v.state = s.state AND v.severity = l.severity::smallint AND v.action = a.action
                   AND v.id >= $4 AND v.id < $5 AND v.created_at >= $6 AND v.created_at < $7
                 ORDER BY v.id DESC
                 LIMIT $15
@@ -47,21 +48,21 @@ LEFT JOIN LATERAL (
             UNION ALL
             (SELECT v.id FROM policy_violations v
              WHERE v.organization_id = $1 AND v.project_id = $2 AND v.policy_id = $11 AND $12 IS NULL AND $14 IS NULL
-               AND v.state = ANY ($8) AND v.severity >= $9 AND v.action = ANY ($10)
+               AND v.state = ANY ($8) AND v.severity = ANY ($9::smallint[]) AND v.action = ANY ($10)
                AND v.id >= $4 AND v.id < $5 AND v.created_at >= $6 AND v.created_at < $7
              ORDER BY v.id DESC
              LIMIT $15)
             UNION ALL
             (SELECT v.id FROM policy_violations v
              WHERE v.organization_id = $1 AND v.project_id = $2 AND v.prompt_id = $12 AND $13::integer = 0 AND $14 IS NULL
-               AND ($11 IS NULL OR v.policy_id = $11) AND v.state = ANY ($8) AND v.severity >= $9 AND v.action = ANY ($10)
+               AND ($11 IS NULL OR v.policy_id = $11) AND v.state = ANY ($8) AND v.severity = ANY ($9::smallint[]) AND v.action = ANY ($10)
                AND v.id >= $4 AND v.id < $5 AND v.created_at >= $6 AND v.created_at < $7
              ORDER BY v.id DESC
              LIMIT $15)
             UNION ALL
             (SELECT v.id FROM policy_violations v
              WHERE v.organization_id = $1 AND v.project_id = $2 AND v.prompt_id = $12 AND v.prompt_version = $13 AND $13 > 0 AND $14 IS NULL
-               AND ($11 IS NULL OR v.policy_id = $11) AND v.state = ANY ($8) AND v.severity >= $9 AND v.action = ANY ($10)
+               AND ($11 IS NULL OR v.policy_id = $11) AND v.state = ANY ($8) AND v.severity = ANY ($9::smallint[]) AND v.action = ANY ($10)
                AND v.id >= $4 AND v.id < $5 AND v.created_at >= $6 AND v.created_at < $7
              ORDER BY v.id DESC
              LIMIT $15)
@@ -69,7 +70,7 @@ LEFT JOIN LATERAL (
             (SELECT v.id FROM policy_violations v
              WHERE v.organization_id = $1 AND v.project_id = $2 AND v.trace_id = decode($14, 'hex') AND ($11 IS NULL OR v.policy_id = $11)
                AND ($12 IS NULL OR v.prompt_id = $12) AND ($13 = 0 OR v.prompt_version = $13)
-               AND v.state = ANY ($8) AND v.severity >= $9 AND v.action = ANY ($10)
+               AND v.state = ANY ($8) AND v.severity = ANY ($9::smallint[]) AND v.action = ANY ($10)
                AND v.id >= $4 AND v.id < $5 AND v.created_at >= $6 AND v.created_at < $7
              ORDER BY v.id DESC
              LIMIT $15)
@@ -77,7 +78,15 @@ LEFT JOIN LATERAL (
         ORDER BY found.id DESC
         LIMIT $15
     ) newest
-    JOIN policy_violations y ON y.organization_id = $1 AND y.id = newest.id
+    CROSS JOIN LATERAL (
+        SELECT v.id, v.project_id, v.policy_id, v.policy_version, v.policy_name, v.rule, v.action, v.severity, v.mode, v.stage, v.state,
+               v.message, v.ranges, v.prompt_id, v.prompt_version, v.content_hash, v.trace_id, v.span_id, v.label, v.model, v.actor_id,
+               v.created_at, v.acknowledged_at, v.acknowledged_by, v.acknowledge_comment, v.resolved_at, v.resolved_by, v.resolution,
+               v.resolve_comment, v.row_version
+        FROM policy_violations v
+        WHERE v.organization_id = $1 AND v.id = newest.id
+        LIMIT 1
+    ) y
     WINDOW newest AS (ORDER BY y.id DESC)
 ) e ON e.position = 1 OR e.bytes <= $16
 WHERE p.organization_id = $1 AND p.id = $2 AND p.deleted_at IS NULL AND ($3::uuid IS NULL OR p.id = $3)

@@ -15,6 +15,7 @@
 #include "http/http.h"
 #include "rpc/nng_listener.h"
 #include "rpc/server.h"
+#include "service/policy/engine.h"
 #include "service/prompt/watch.h"
 #include "wire/clock.h"
 #include "wire/loop.h"
@@ -49,7 +50,8 @@ struct serve {
     struct forge_byte_budget budget;
     struct forge_tls *tls;
     struct auth_principal_cache *principals;
-    struct db_pool *pool, *slow_pool, *group_pool;
+    struct policy_engine *policies;
+    struct db_pool *pool, *slow_pool, *group_pool, *policy_pool;
     struct db_change_feed *feed;
     struct rpc_server *rpc;
     struct rpc_nng_listener *ipc;
@@ -133,6 +135,7 @@ static void changed_here(void *user, const struct forge_uuid *organization_id, c
     if (parent_id != NULL)
         change.parent_id = *parent_id;
     auth_principal_cache_changed(&change, serve->principals);
+    policy_engine_changed(&change, serve->policies);
     wake_watches(&change, serve);
 }
 
@@ -273,7 +276,24 @@ static forge_code start_database(struct serve *serve, struct forge_error *error)
     if (rc != FORGE_OK)
         return rc;
     pool.kept_max = serve->config.rpc.group_threads;
-    return db_pool_new(&pool, &serve->group_pool, error);
+    rc = db_pool_new(&pool, &serve->group_pool, error);
+    if (rc != FORGE_OK)
+        return rc;
+    pool.kept_max = 1;
+    return db_pool_new(&pool, &serve->policy_pool, error);
+}
+
+static forge_code start_policies(struct serve *serve, struct forge_error *error)
+{
+    const struct policy_engine_config policies = {
+        .pool = serve->policy_pool,
+        .budget = &serve->budget,
+        .metrics = serve->metrics,
+        .organizations_max = serve->config.policy_organizations_max,
+        .feed_last_poll_ms = feed_last_poll_ms,
+        .user = serve,
+    };
+    return policy_engine_new(&policies, &serve->policies, error);
 }
 
 /* After the RPC server, which it wakes, and before any call. */
@@ -283,6 +303,7 @@ static forge_code start_feed(struct serve *serve, struct forge_error *error)
     const struct db_pool_config pool = pool_config(serve);
     const struct db_change_listener listeners[] = {
         {.changed = auth_principal_cache_changed, .reset = auth_principal_cache_reset, .user = serve->principals},
+        {.changed = policy_engine_changed, .reset = policy_engine_reset, .user = serve->policies},
         {.changed = wake_watches, .reset = wake_all_watches, .user = serve},
     };
     return db_change_feed_new(&pool, config->change_poll_interval_ms, listeners, sizeof listeners / sizeof listeners[0], &serve->feed,
@@ -297,6 +318,7 @@ static forge_code start_rpc(struct serve *serve, struct forge_error *error)
     rpc->group_pool = serve->group_pool;
     rpc->keys = &serve->keys;
     rpc->principals = serve->principals;
+    rpc->policies = serve->policies;
     rpc->metrics = serve->metrics;
     rpc->budget = &serve->budget;
     rpc->changed = changed_here;
@@ -366,6 +388,8 @@ static forge_code start(struct serve *serve, struct forge_error *error)
     watch_certificates(serve);
     rc = start_database(serve, error);
     if (rc == FORGE_OK)
+        rc = start_policies(serve, error);
+    if (rc == FORGE_OK)
         rc = start_rpc(serve, error);
     if (rc == FORGE_OK)
         rc = start_feed(serve, error);
@@ -392,6 +416,8 @@ static void stop(struct serve *serve)
     rpc_server_free(serve->rpc);
     app_maintainer_stop(serve->maintainer);
     db_change_feed_free(serve->feed);
+    policy_engine_free(serve->policies);
+    db_pool_free(serve->policy_pool);
     db_pool_free(serve->group_pool);
     db_pool_free(serve->slow_pool);
     db_pool_free(serve->pool);

@@ -34,6 +34,7 @@ struct app_config {
     struct rpc_server_config rpc;
     size_t byte_budget;
     unsigned principal_cache_max;
+    unsigned policy_organizations_max;
     unsigned drain_timeout_ms;
     /* bootstrap token */
     unsigned ttl_ms;

@@ -20,6 +20,7 @@
 #define BATCH AUTH_CLASS_BATCH
 #define INLINE AUTH_WAY_INLINE
 #define WORKER AUTH_WAY_WORKER
+#define COMPUTE AUTH_WAY_COMPUTE
 #define YES true
 #define NO false
 enum { SMALL = 64 << 10, LARGE = 4 << 20 };
@@ -137,7 +138,7 @@ const struct auth_rule auth_rules[] = {
     {"forge.v1.PolicyService/UpdatePolicy",              ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  LARGE},
     {"forge.v1.PolicyService/PublishPolicy",             ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.PolicyService/DeletePolicy",              ADMIN,     NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},
-    {"forge.v1.PolicyService/CheckPolicies",             VIEWER,    NO,    READ,   INTERACTIVE, WORKER, NO,  NO,   5000,  LARGE},
+    {"forge.v1.PolicyService/CheckPolicies",             VIEWER,    NO,    READ,   INTERACTIVE, COMPUTE, NO,  NO,   5000,  LARGE},
     {"forge.v1.PolicyService/ListViolations",            VIEWER,    NO,    READ,   INTERACTIVE, WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.PolicyService/GetViolation",              VIEWER,    NO,    READ,   INTERACTIVE, WORKER, NO,  NO,   5000,  SMALL},
     {"forge.v1.PolicyService/AcknowledgeViolation",      DEVELOPER, NO,    ONCE,   WRITE,       WORKER, NO,  NO,   5000,  SMALL},

@@ -28,7 +28,8 @@ enum auth_write {
 enum auth_class { AUTH_CLASS_INTERACTIVE, AUTH_CLASS_WRITE, AUTH_CLASS_INGEST, AUTH_CLASS_BATCH, AUTH_CLASS_COUNT };
 enum auth_way {
     AUTH_WAY_INLINE, /* on the loop: memory only, microseconds */
-    AUTH_WAY_WORKER  /* on a worker with a database connection */
+    AUTH_WAY_WORKER, /* on a worker with a database connection */
+    AUTH_WAY_COMPUTE /* on a worker, with a connection only when its handler asks for one (rpc_call_connect) */
 };
 
 struct auth_rule {

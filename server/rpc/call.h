@@ -18,7 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct rpc_server; /* private to rpc */
+struct rpc_server;    /* private to rpc */
+struct policy_engine; /* the policy service's */
 
 /* What handlers need to know of the server's settings; the same for the life of the server. */
 struct rpc_settings {
@@ -27,11 +28,12 @@ struct rpc_settings {
     size_t message_max;                          /* bytes of a message after the connection's first verified credential */
     size_t reply_max;                            /* bytes of a reply's payload */
     unsigned span_age_max_ms, span_ahead_max_ms; /* how long ago and how far ahead a span may start */
+    struct policy_engine *policies;              /* for service/policy/in_force.h */
 };
 
 struct rpc_call {
     struct forge_arena *arena;
-    struct db_session *db;           /* leased for worker methods; NULL for inline methods */
+    struct db_session *db;           /* leased for worker methods; NULL for inline methods, and until rpc_call_connect() */
     struct auth_principal principal; /* kind AUTH_NOBODY for methods that need no credential */
     struct forge_error error;
     struct forge_uuid request_id; /* nil where the header has none */
@@ -52,6 +54,10 @@ forge_code rpc_call_invalid(struct rpc_call *call);
 forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
 /* The same with the stable name of the cause that the method's contract gives (ErrorInfo.reason), such as "IN_USE". */
 forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const char *reason, const char *format, ...) FORGE_PRINTF(4, 5);
+
+/* For methods that seldom need the database (AUTH_WAY_COMPUTE): leases call->db where there is none yet, until the deadline. Without it their
+ * calls hold no connection while they compute, and are answered while the database is away. */
+forge_code rpc_call_connect(struct rpc_call *call) FORGE_MUST_CHECK;
 
 /* For handlers that wait for an event, in this order: rpc_call_park() enters the call in the parked table under key (so that no
  * wake-up is lost), then the handler looks at the state it waits for; when there is something to answer it calls

@@ -96,6 +96,16 @@ static forge_code run(struct rpc_active *active)
     return code == FORGE_OK ? rpc_reply_pack(active) : code;
 }
 
+forge_code rpc_call_connect(struct rpc_call *call)
+{
+    if (call->db)
+        return FORGE_OK;
+    forge_code code = db_pool_lease(rpc_active_of(call)->pool, call->arena, call->deadline_ns, &call->db, &call->error);
+    if (code == FORGE_OK)
+        db_session_bind_tenant(call->db, &call->principal.organization_id);
+    return code;
+}
+
 static forge_code work(struct rpc_active *active, struct db_pool *pool, enum rpc_step *out_step)
 {
     struct rpc_call *call = &active->call;
@@ -104,10 +114,14 @@ static forge_code work(struct rpc_active *active, struct db_pool *pool, enum rpc
     if (rpc_active_left_ns(active) == 0)
         return rpc_active_refuse(active, FORGE_DEADLINE_EXCEEDED, "the deadline was over after %" PRIu64 " ms in the queue",
                                  active->queue_ns / 1000000);
-    forge_code code = db_pool_lease(pool, &active->arena, call->deadline_ns, &call->db, &call->error);
+    forge_code code = FORGE_OK;
+    active->pool = pool;
+    call->now_us = forge_clock_wall_us();
+    if (active->authenticated && active->rule->way == AUTH_WAY_COMPUTE)
+        return run(active);
+    code = db_pool_lease(pool, &active->arena, call->deadline_ns, &call->db, &call->error);
     if (code != FORGE_OK)
         return code;
-    call->now_us = forge_clock_wall_us();
     if (active->rule->access == AUTH_ACCESS_PUBLIC)
         return run(active);
     if (!active->authenticated) {

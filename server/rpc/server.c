@@ -255,7 +255,8 @@ forge_code rpc_server_new(const struct rpc_server_config *config, struct rpc_ser
                                              .message_max = config->message_max,
                                              .reply_max = config->reply_max,
                                              .span_age_max_ms = config->span_age_max_ms,
-                                             .span_ahead_max_ms = config->span_ahead_max_ms};
+                                             .span_ahead_max_ms = config->span_ahead_max_ms,
+                                             .policies = config->policies};
     init_locks(server);
     code = match_rules(server, error);
     if (code == FORGE_OK)

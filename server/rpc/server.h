@@ -31,6 +31,7 @@ struct rpc_server_config {
     struct db_pool *group_pool; /* for the group threads, likewise */
     const struct auth_keys *keys;
     struct auth_principal_cache *principals;
+    struct policy_engine *policies; /* for handlers */
     struct base_metrics *metrics;
     struct forge_byte_budget *budget;                      /* of the whole process; may be NULL */
     rpc_changed changed;                                   /* any worker thread; must not block; may be NULL */

@@ -80,6 +80,7 @@ struct rpc_active {
     struct rpc_write *write;        /* writes only */
     struct rpc_usage_amount *usage; /* what its handler announced, the last first */
 
+    struct db_pool *pool; /* of the worker that runs it, for rpc_call_connect() */
     enum rpc_place place;
     enum rpc_step step;
     unsigned lane; /* of the queue it waits in */

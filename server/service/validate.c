@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     CODE_POINT_MAX = 0x10FFFF,
@@ -13,7 +14,11 @@ enum {
     SURROGATE_LAST = 0xDFFF,
     EMAIL_LOCAL_MAX = 64,
     DNS_LABEL_MAX = 63,
-    PORT_DIGITS_MAX = 5
+    PORT_DIGITS_MAX = 5,
+    DAYS_MAX = 366,
+    DAYS_DEFAULT = 30,
+    DATE_SIZE = 11,
+    DAY_SECONDS = 86400
 };
 
 /* Reads one code point of well-formed UTF-8 and moves *cursor behind it. */
@@ -245,6 +250,39 @@ static unsigned mask_path_bits(const char *path, const char *const *fields, size
         if (strcmp(path, fields[i]) == 0)
             return 1u << i;
     return 0;
+}
+
+/* "YYYY-MM-DD" exactly, a day that exists. */
+static bool date_read(struct rpc_call *call, const char *field, const char *text, int32_t *out_day)
+{
+    struct tm date = {0};
+    char again[DATE_SIZE] = "";
+    const char *end = strlen(text) == DATE_SIZE - 1 ? strptime(text, "%Y-%m-%d", &date) : NULL;
+    time_t seconds = timegm(&date); /* the 30th of February becomes a day of March, which is another text */
+    if (end == NULL || strftime(again, sizeof again, "%Y-%m-%d", &date) == 0 || strcmp(again, text) != 0) {
+        rpc_call_violation(call, field, "must be a date, YYYY-MM-DD");
+        return false;
+    }
+    *out_day = (int32_t)(seconds / DAY_SECONDS);
+    return true;
+}
+
+bool validate_days(struct rpc_call *call, const char *start_date, const char *end_date, int32_t *out_first, int32_t *out_last)
+{
+    bool valid = true;
+    *out_last = (int32_t)(call->now_us / 1000000 / DAY_SECONDS);
+    if (end_date[0] != '\0')
+        valid = date_read(call, "end_date", end_date, out_last);
+    *out_first = *out_last - (DAYS_DEFAULT - 1);
+    if (start_date[0] != '\0')
+        valid = date_read(call, "start_date", start_date, out_first) && valid;
+    if (!valid)
+        return false;
+    if (*out_first > *out_last)
+        rpc_call_violation(call, "start_date", "must not be after end_date");
+    else if (*out_last - *out_first >= DAYS_MAX)
+        rpc_call_violation(call, "start_date", "must be at most %d days before end_date", DAYS_MAX - 1);
+    return *out_first <= *out_last && *out_last - *out_first < DAYS_MAX;
 }
 
 unsigned validate_update_mask(struct rpc_call *call, const Google__Protobuf__FieldMask *mask, const char *const *fields, size_t field_count,

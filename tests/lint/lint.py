@@ -36,7 +36,8 @@ LAYERS = {
     "server/rpc": (["rpc/", "auth/", "base/", "wire/", "forge/v1/", "google/", "db/pool.h", "db/tx.h", "db/stmt.h", "db/row.h",
                     "db/change_feed.h"], []),
     "server/http": (["http/", "base/", "wire/"], [MICROHTTPD]),
-    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "db/", "auth/", "text/", "evaluate/", "policy/", "wire/",
+    "server/service": (["rpc/call.h", "rpc/write.h", "rpc/page.h", "rpc/usage.h", "base/", "db/", "auth/", "text/", "evaluate/",
+                        "policy/", "wire/",
                         "forge/v1/", "google/"], []),
     "server/app": (["app/", "rpc/", "service/", "http/", "auth/", "db/", "base/", "wire/", "forge/v1/", "google/"], []),
     "client/include": (["forge/", "google/", "wire/status.h"], []),
@@ -45,6 +46,8 @@ LAYERS = {
     "client/examples": (["forge/", "google/", "wire/status.h"], []),
     "tests/load": (["forge/", "google/", "wire/status.h", "load/"], []),
 }
+# what a service offers to others
+OFFERED = ["service/policy/in_force.h"]
 # file -> guarded headers it may include beyond its folder's
 FILES = {
     "proto/wire/loop.c": [EPOLL],
@@ -77,7 +80,7 @@ def may_see(name, folder, header):
             return guard in guarded or guard in FILES.get(name, []) or bool(wire_tls)
     if folder == "server/service" and header.startswith("service/"):
         own = name.split("/")[2]
-        return header.startswith(f"service/{own}/") or header.count("/") == 1 or header.endswith("_check.h")
+        return header.startswith(f"service/{own}/") or header.count("/") == 1 or header in OFFERED
     return not header.startswith(OUR_ROOTS) or header.startswith(tuple(ours))
 
 

@@ -7,9 +7,8 @@
 #include "rpc_table.h"
 
 #include <string.h>
-#include <time.h>
 
-enum { DAYS_MAX = 366, DAYS_DEFAULT = 30, METRICS_MAX = 64, ROWS_MAX = 20000, DATE_SIZE = 11, DAY_SECONDS = 86400 };
+enum { METRICS_MAX = 64, ROWS_MAX = 20000, DAY_SECONDS = 86400 };
 
 /* What is asked for, checked. */
 struct usage_query {
@@ -19,37 +18,6 @@ struct usage_query {
     const char **metrics;
     size_t metric_count;
 };
-
-/* "YYYY-MM-DD" exactly, a day that exists. */
-static bool date_read(struct rpc_call *call, const char *field, const char *text, int32_t *out_day)
-{
-    struct tm date = {0};
-    char again[DATE_SIZE] = "";
-    const char *end = strlen(text) == DATE_SIZE - 1 ? strptime(text, "%Y-%m-%d", &date) : NULL;
-    time_t seconds = timegm(&date); /* the 30th of February becomes a day of March, which is another text */
-    if (end == NULL || strftime(again, sizeof again, "%Y-%m-%d", &date) == 0 || strcmp(again, text) != 0) {
-        rpc_call_violation(call, field, "must be a date, YYYY-MM-DD");
-        return false;
-    }
-    *out_day = (int32_t)(seconds / DAY_SECONDS);
-    return true;
-}
-
-static void days_check(struct rpc_call *call, const Forge__V1__GetUsageRequest *in, struct usage_query *query)
-{
-    bool valid = true;
-    query->today = (int32_t)(call->now_us / 1000000 / DAY_SECONDS);
-    query->last_day = query->today;
-    if (in->end_date[0] != '\0')
-        valid = date_read(call, "end_date", in->end_date, &query->last_day);
-    query->first_day = query->last_day - (DAYS_DEFAULT - 1);
-    if (in->start_date[0] != '\0' && !date_read(call, "start_date", in->start_date, &query->first_day))
-        return;
-    if (valid && query->first_day > query->last_day)
-        rpc_call_violation(call, "start_date", "must not be after end_date");
-    else if (valid && query->last_day - query->first_day >= DAYS_MAX)
-        rpc_call_violation(call, "start_date", "must be at most %d days before end_date", DAYS_MAX - 1);
-}
 
 static void metrics_check(struct rpc_call *call, const Forge__V1__GetUsageRequest *in, struct usage_query *query)
 {
@@ -71,7 +39,8 @@ static void metrics_check(struct rpc_call *call, const Forge__V1__GetUsageReques
 static forge_code query_check(struct rpc_call *call, const Forge__V1__GetUsageRequest *in, struct usage_query *query)
 {
     *query = (struct usage_query){.has_project = in->project_id[0] != '\0'};
-    days_check(call, in, query);
+    query->today = (int32_t)(call->now_us / 1000000 / DAY_SECONDS);
+    validate_days(call, in->start_date, in->end_date, &query->first_day, &query->last_day);
     metrics_check(call, in, query);
     if (query->has_project)
         validate_uuid(call, "project_id", in->project_id, &query->project_id);

@@ -37,8 +37,8 @@ struct policy_review {
 
 /* Needs nothing but the call: its principal, its database session, which is used for the first load only (where call->db is NULL one is
  * leased then, rpc_call_connect), its deadline. Every review that was begun is ended, also one that failed to begin or was zeroed.
- * FAILED_PRECONDITION: the organization's policies do not compile, so nothing can be said to pass them. UNAVAILABLE, DEADLINE_EXCEEDED: they
- * could not be read in time. */
+ * FAILED_PRECONDITION: the organization's policies do not compile, so nothing can be said to pass them. UNAVAILABLE, DEADLINE_EXCEEDED:
+ * they could not be read in time. */
 forge_code policy_review_begin(struct rpc_call *call, const struct forge_uuid *project_id, struct policy_review *out) FORGE_MUST_CHECK;
 /* Counts what was checked for GetPolicyStats, and gives back the reference. */
 void policy_review_end(struct policy_review *review);
@@ -51,7 +51,8 @@ bool policy_review_select(struct policy_review *review, const char *label, const
 forge_code policy_review_check(struct policy_review *review, const struct policy_subject *subject,
                                struct policy_decision *out) FORGE_MUST_CHECK;
 
-/* A policy by its index (policy_finding.policy), before policy_review_end(). Texts are in the call's arena, NULL when that has overflowed. */
+/* A policy by its index (policy_finding.policy), before policy_review_end(). Texts are in the call's arena, NULL when that has overflowed.
+ */
 struct policy_reference {
     struct forge_uuid id;
     const char *id_text, *name;

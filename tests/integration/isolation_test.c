@@ -184,6 +184,10 @@ static const struct row {
     {EVALUATION "CompleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "CancelEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
     {EVALUATION "DeleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
+    {POLICY "CheckPolicies", "{\"project_id\": \"$p\", \"input\": \"text\", \"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND,
+     FORGE_PERMISSION_DENIED},
+    {POLICY "GetPolicyStats", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
+    {POLICY "GetPolicyStats", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
     {TRACE "IngestSpans",
      "{\"project_id\": \"$p\", \"spans\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"span_id\": \"b7ad6b7169203331\","
      " \"name\": \"step $n\", \"start_ns\": \"$t\", \"end_ns\": \"$t\"}]}",

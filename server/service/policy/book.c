@@ -122,8 +122,10 @@ static forge_code policy_read(struct making *making, size_t index, const struct 
     forge_code code = attachments_read(book, row, policy);
     if (code == FORGE_OK)
         code = policy_rules_read(&making->rules, db_row_text_or_empty(row, "rules"), &rules, &count);
-    if (code == FORGE_OK)
-        code = rules_note(book, rules, count, policy);
+    if (code != FORGE_OK)
+        return code;
+    policy_rules_fill_in(rules, count);
+    code = rules_note(book, rules, count, policy);
     if (code != FORGE_OK)
         return code;
     making->sources[index] = (struct policy_source){.id = policy->id_text,

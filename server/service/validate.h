@@ -58,8 +58,9 @@ bool validate_time(struct rpc_call *call, const char *field, const Google__Proto
 /* The range of a listing: from start up to before end, by default the years 1 to 9999. */
 void validate_time_range(struct rpc_call *call, const Google__Protobuf__Timestamp *start, const Google__Protobuf__Timestamp *end,
                          int64_t *out_start_us, int64_t *out_end_us);
-/* The fields start_date and end_date, "YYYY-MM-DD" or empty, of a request that asks for days, as days since the Unix epoch in UTC: at most 366,
- * the last 30 to today without them. */
+
+/* The fields start_date and end_date, "YYYY-MM-DD" or empty, of a request that asks for days, as days since the Unix epoch in UTC: at most
+ * 366, the last 30 to today without them. */
 bool validate_days(struct rpc_call *call, const char *start_date, const char *end_date, int32_t *out_first, int32_t *out_last);
 
 /* Which fields an Update request changes: bit i stands for fields[i]. Each path that is none of them is a violation, "*" names all; without

@@ -36,7 +36,7 @@ struct rate {
     int64_t slot_us;
     bool is_known;   /* was read from the database */
     bool is_syncing; /* by one of its users or the thread; the others do not touch what is on its way */
-    bool is_touched; /* since its counts were exchanged */
+    bool is_touched; /* since the last flush */
     uint64_t round;  /* of the last flush that took it along */
     unsigned users;
     int64_t used_us;
@@ -270,7 +270,6 @@ static bool board(struct flight *flight, struct rate *rate, int64_t now_us)
         slot->own_calls = slot->own_tokens = 0;
     }
     rate->is_syncing = true;
-    rate->is_touched = false;
     rate->users++;
     return true;
 }
@@ -489,8 +488,10 @@ static void board_if_touched(const void *node, VISIT visit, void *user)
         return;
     if (flight->key_count == 0)
         flight->organization_id = rate->key.organization_id;
-    if (forge_uuid_equal(&flight->organization_id, &rate->key.organization_id) && board(flight, rate, boarding->now_us))
+    if (forge_uuid_equal(&flight->organization_id, &rate->key.organization_id) && board(flight, rate, boarding->now_us)) {
         rate->round = boarding->round;
+        rate->is_touched = false;
+    }
 }
 
 /* One flight; false when there was nothing for it, or the database is away. */

@@ -175,6 +175,11 @@ static void test_windows_change_and_end(void **state)
     assert_int_equal(take(0, &rule, "window", 0), 0);
     flush();
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM rate_windows WHERE rule = 'window'"), 1);
+    assert_true(rpc_fixture_number(&fixture, "SELECT count(*) FROM rate_windows") > 1);
+    now_us += 2 * 86400 * second_us; /* later than any window reaches back, whatever becomes of its key */
+    assert_int_equal(take(0, &rule, "window", 0), 0);
+    flush();
+    assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM rate_windows"), 1);
 }
 
 int main(void)

@@ -113,6 +113,7 @@ static void test_each_kind_of_rule(void **state)
         " {'name': 'tokens', " FLAG ", 'token_limit': {'input_tokens_max': '1000'}},"
         " {'name': 'cost', " FLAG ", 'cost_limit': {'cost_max_micros': '500'}},"
         " {'name': 'latency', " FLAG ", 'latency_limit': {'latency_max_ms': '2000'}},"
+        " {'name': 'by_model', " FLAG ", 'rate_limit': {'key': 'RATE_LIMIT_KEY_MODEL', 'calls_max': '100'}},"
         " {'name': 'rate', " FLAG ", 'rate_limit': {'key': 'RATE_LIMIT_KEY_SUBJECT', 'window_s': '3600', 'calls_max': '1'}},"
         " {'name': 'tags', " FLAG ", 'required_tags': {'tags': ['reviewed']}},"
         " {'name': 'schema', " FLAG ", 'output_schema': {'schema': '{\\'type\\': \\'object\\'}'}}]";

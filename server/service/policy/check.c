@@ -7,6 +7,7 @@
 #include "service/policy/rate.h"
 #include "service/reply.h"
 #include "service/validate.h"
+#include "wire/crypto.h"
 
 #include "rpc_table.h"
 
@@ -184,6 +185,14 @@ static int64_t tokens_of(const Forge__V1__TokenUsage *usage)
     return sum;
 }
 
+/* A name may be longer than a key, so its hash stands for it. */
+static const char *unknown_model_key(struct rpc_call *call, const char *name)
+{
+    uint8_t hash[FORGE_SHA256_SIZE];
+    forge_sha256(name, strlen(name), hash);
+    return forge_arena_printf(call->arena, "unknown model:%s", reply_hex(call, hash, sizeof hash));
+}
+
 /* Whose calls are counted together; NULL: the request does not say who that is, so the rule is not evaluated. */
 static const char *rate_key(struct rpc_call *call, const struct checking *checking, Forge__V1__RateLimitKey key)
 {
@@ -198,7 +207,7 @@ static const char *rate_key(struct rpc_call *call, const struct checking *checki
         return forge_arena_printf(call->arena, "project:%s", reply_uuid(call, &checking->project_id));
     if (checking->model_id_text != NULL)
         return forge_arena_printf(call->arena, "model:%s", checking->model_id_text);
-    return in->model[0] != '\0' ? forge_arena_printf(call->arena, "unknown model:%s", in->model) : NULL;
+    return in->model[0] != '\0' ? unknown_model_key(call, in->model) : NULL;
 }
 
 /* Findings of rates, before they stand among the others. */

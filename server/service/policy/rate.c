@@ -256,6 +256,8 @@ static bool board(struct flight *flight, struct rate *rate, int64_t now_us)
     flight->keys[flight->key_count++] = key;
     for (int i = 0; i < SLOTS; i++) {
         struct slot *slot = &rate->slots[i];
+        if (!is_in_window(rate, slot, now_us))
+            *slot = (struct slot){.number = slot->number}; /* it matters to nobody any more */
         if (slot->own_calls == 0 && slot->own_tokens == 0)
             continue;
         rows[i] = (struct slot_row){.policy_id = key->policy_id,
@@ -336,16 +338,22 @@ static void queue_add(struct db_session *session, const struct flight *flight)
     db_queue(q);
 }
 
+/* Deletes what is over of the flight's keys, and what is of no use to any. */
+static void queue_delete(struct db_session *session, const struct flight *flight, int64_t now_us)
+{
+    struct db_stmt *q = db_stmt(session, SQL_POLICY_RATE_DELETE_OVER);
+    bind_keys(q, flight);
+    db_queue(q);
+    q = db_stmt(session, SQL_POLICY_RATE_DELETE_OLD);
+    db_bind_uuid(q, &flight->organization_id);
+    db_bind_time_us(q, now_us - 2 * POLICY_RATE_WINDOW_S_MAX * second_us);
+    db_queue(q);
+}
+
 /* One flight, one transaction: adds ours, reads everybody's, in a later snapshot that sees what was waited for. Without the lock. */
-static forge_code fly(struct db_session *session, const struct flight *flight, bool deletes, struct db_rows *out_rows,
-                      struct forge_error *error)
+static forge_code fly(struct db_session *session, const struct flight *flight, struct db_rows *out_rows, struct forge_error *error)
 {
     queue_add(session, flight);
-    if (deletes) {
-        struct db_stmt *q = db_stmt(session, SQL_POLICY_RATE_DELETE_OVER);
-        bind_keys(q, flight);
-        db_queue(q);
-    }
     struct db_stmt *q = db_stmt(session, SQL_POLICY_RATE_READ);
     bind_keys(q, flight);
     return db_run_many(q, out_rows, error);
@@ -375,7 +383,7 @@ static forge_code sync_for_call(struct policy_rates *rates, struct rpc_call *cal
     pthread_mutex_unlock(&rates->lock);
     forge_code code = rpc_call_connect(call);
     if (code == FORGE_OK)
-        code = fly(call->db, &flight, false, &rows, &call->error);
+        code = fly(call->db, &flight, &rows, &call->error);
     pthread_mutex_lock(&rates->lock);
     land(rates, &flight, code, &call->error, &rows);
     return code;
@@ -513,7 +521,8 @@ static bool flush_some(struct policy_rates *rates, struct forge_arena *arena, ui
     forge_code code = db_pool_lease(rates->config.pool, arena, until_ns, &session, &error);
     if (code == FORGE_OK) {
         db_session_bind_tenant(session, &flight.organization_id);
-        code = fly(session, &flight, true, &rows, &error);
+        queue_delete(session, &flight, boarding.now_us);
+        code = fly(session, &flight, &rows, &error);
     }
     pthread_mutex_lock(&rates->lock);
     land(rates, &flight, code, &error, &rows);

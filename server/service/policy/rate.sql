@@ -31,3 +31,9 @@ WITH over AS (
 DELETE FROM rate_windows w
 USING over o
 WHERE w.organization_id = $1 AND w.policy_id = o.policy_id AND w.rule = o.rule AND w.key = o.key AND w.window_start = o.window_start;
+
+-- What no window reaches back to, of keys that nobody uses any more. $2: a time.
+-- name: policy_rate_delete_old :command
+DELETE FROM rate_windows
+WHERE organization_id = $1 AND ctid = ANY (ARRAY(SELECT ctid FROM rate_windows WHERE organization_id = $1 AND window_start < $2
+                                                 ORDER BY window_start LIMIT 1000 FOR UPDATE SKIP LOCKED));

@@ -258,7 +258,7 @@ static void test_a_rate_is_one_rate_on_two_servers(void **state)
     expect_within_a_second(NOTHING, 0);
     put_rate("small rate", SMALL, id);
     for (int round = 0; round < 3; round++) {
-        char subject[16];
+        char subject[32];
         snprintf(subject, sizeof subject, "small %d", round);
         assert_int_equal(call_from(CALLERS, SMALL, subject), SMALL); /* exactly */
     }

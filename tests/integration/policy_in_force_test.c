@@ -17,7 +17,7 @@
 
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
-enum { SERVERS = 2, IN_FORCE_MS = 1000, CALLERS = 4, COLD_CALLERS = 8 };
+enum { SERVERS = 2, IN_FORCE_MS = 1000, READY_MS = 30000, CALLERS = 4, COLD_CALLERS = 8 };
 static const char FLAGS_SECRET[] = "[{'name': 'secret', 'action': 'POLICY_ACTION_FLAG', 'keyword': {'keywords': ['secret']}}]";
 static const char BLOCKS_SECRET[] = "[{'name': 'secret', 'action': 'POLICY_ACTION_BLOCK', 'keyword': {'keywords': ['secret']}}]";
 
@@ -26,7 +26,8 @@ static struct forge_channel *channels[SERVERS];
 
 static int open_world(void **state)
 {
-    const struct world_options options = {.servers = SERVERS};
+    static const char *const flags[] = {"--policy-organizations-max", "1", NULL};
+    const struct world_options options = {.servers = SERVERS, .database_proxy = true, .flags = flags};
     (void)state;
     world_open(&world, &options);
     for (unsigned i = 0; i < SERVERS; i++)
@@ -161,6 +162,79 @@ static void test_a_lost_change_feed_hides_no_policy(void **state)
     expect_within_a_second(NOTHING, 0);
 }
 
+static int64_t compiled(unsigned server)
+{
+    double count = world_metric(&world, server, "forged_policy_compile_seconds_count{for=\"pcre2\"}");
+    return count < 0 ? 0 : (int64_t)count;
+}
+
+/* Nobody tells the servers of anything. Later than a second after it was published no answer is by the old version. */
+static void test_without_the_database_no_old_policy_is_believed(void **state)
+{
+    static const struct fault_settings stalled = {.stall = true}, normal = {0};
+    static const struct forge_call_options options = {.timeout_ms = 400};
+    Forge__V1__CheckPoliciesRequest request = FORGE__V1__CHECK_POLICIES_REQUEST__INIT;
+    char id[WORLD_ID_SIZE];
+    int refused = 0;
+    (void)state;
+    put(id);
+    expect_within_a_second(FLAG, 1);
+    request.project_id = world.home.project_id;
+    request.input = TEXT("a secret");
+    for (int direction = 0; direction < FAULT_DIRECTIONS; direction++)
+        fault_proxy_set(world.database_proxy, (enum fault_direction)direction, &stalled);
+    policy_publish(execute, world.home.organization_id, id, 2, "enforce", BLOCKS_SECRET);
+    uint64_t committed_ms = now_ms(), begun_ms;
+    while ((begun_ms = now_ms()) < committed_ms + 3 * IN_FORCE_MS) {
+        Forge__V1__CheckPoliciesResponse *reply;
+        struct forge_error error = {0};
+        forge_code code = forge_policy_check(channels[0], &options, &request, &reply, &error);
+        if (code == FORGE_OK) {
+            assert_true(begun_ms <= committed_ms + IN_FORCE_MS || reply->action == BLOCK);
+            forge__v1__check_policies_response__free_unpacked(reply, NULL);
+        } else {
+            assert_true(code == FORGE_UNAVAILABLE || code == FORGE_DEADLINE_EXCEEDED);
+            refused++;
+        }
+        forge_error_free(&error);
+    }
+    assert_true(refused > 0);
+    for (int direction = 0; direction < FAULT_DIRECTIONS; direction++)
+        fault_proxy_set(world.database_proxy, (enum fault_direction)direction, &normal);
+    for (unsigned i = 0; i < SERVERS; i++)
+        assert_true(world_wait_ready(&world, i, READY_MS));
+    expect_within_a_second(BLOCK, 2);
+    change(id, "DELETE FROM policies WHERE name = 'changing'");
+    expect_within_a_second(NOTHING, 0);
+}
+
+/* There is room for one organization: whose turn it is has its policies, all the same. */
+static void test_the_organization_used_longest_ago_makes_room(void **state)
+{
+    Forge__V1__CheckPoliciesRequest request = FORGE__V1__CHECK_POLICIES_REQUEST__INIT;
+    struct forge_channel *stranger = world_channel(&world, 0, world.foreign.read_key);
+    char id[WORLD_ID_SIZE];
+    (void)state;
+    put(id);
+    expect_within_a_second(FLAG, 1);
+    int64_t before = compiled(0);
+    request.project_id = world.foreign.project_id;
+    request.input = TEXT("a secret");
+    for (int i = 0; i < 3; i++) {
+        Forge__V1__CheckPoliciesResponse *reply;
+        struct forge_error error = {0};
+        world_check(&world, "CheckPolicies", forge_policy_check(stranger, NULL, &request, &reply, &error), &error);
+        assert_int_equal(reply->n_policies, 0);
+        forge__v1__check_policies_response__free_unpacked(reply, NULL);
+        assert_int_equal(take(0).action, FLAG);
+        assert_int_equal((int)world_metric(&world, 0, "forged_policy_organizations"), 1);
+    }
+    assert_int_equal(compiled(0) - before, 6);
+    forge_channel_close(stranger);
+    change(id, "DELETE FROM policies WHERE name = 'changing'");
+    expect_within_a_second(NOTHING, 0);
+}
+
 /* --- many calls at once --- */
 
 struct caller {
@@ -201,12 +275,6 @@ static int call_from(int callers, int calls, const char *subject)
     pthread_barrier_destroy(&barrier);
     free(all);
     return passed;
-}
-
-static int64_t compiled(unsigned server)
-{
-    double count = world_metric(&world, server, "forged_policy_compile_seconds_count{for=\"pcre2\"}");
-    return count < 0 ? 0 : (int64_t)count;
 }
 
 static void test_many_calls_at_once_compile_once(void **state)
@@ -299,6 +367,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_change_is_in_force_on_every_server_within_a_second),
         cmocka_unit_test(test_a_lost_change_feed_hides_no_policy),
+        cmocka_unit_test(test_without_the_database_no_old_policy_is_believed),
+        cmocka_unit_test(test_the_organization_used_longest_ago_makes_room),
         cmocka_unit_test(test_many_calls_at_once_compile_once),
         cmocka_unit_test(test_a_rate_is_one_rate_on_two_servers),
         cmocka_unit_test(test_a_server_that_ends_writes_what_it_counted),

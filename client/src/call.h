@@ -96,7 +96,7 @@ void forge__call_prepare_wait(struct forge__call *call, ProtobufCMessage **out_r
                               struct forge_error *error);
 /* Waits for the answer, to the exact deadline and no longer (the sweep of the loop is too coarse for that), and gives the call up. */
 forge_code forge__call_wait(struct forge__call *call);
-/* Loop thread: hands the outcome to the waiter, the reply and the violations with it, or frees both when it has left. */
+/* Loop thread: hands the outcome to the waiter, the reply and the lists of the error with it, or frees both when it has left. */
 void forge__call_deliver(struct forge__call *call, forge_code code, ProtobufCMessage *reply, struct forge_error *error,
                          const struct forge_reply_info *info);
 

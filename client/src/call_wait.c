@@ -28,6 +28,7 @@ void forge__call_deliver(struct forge__call *call, forge_code code, ProtobufCMes
         if (code != FORGE_OK) {
             *waiter->error = *error;
             error->violations = NULL;
+            error->facts = NULL;
         }
         if (code == FORGE_OK && waiter->out_reply) {
             *waiter->out_reply = reply;

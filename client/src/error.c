@@ -12,5 +12,10 @@ void forge_error_free(struct forge_error *error)
         next = violation->next;
         free(violation);
     }
+    struct forge_fact *rest;
+    for (struct forge_fact *fact = error->facts; fact; fact = rest) {
+        rest = fact->next;
+        free(fact);
+    }
     memset(error, 0, sizeof *error);
 }

@@ -244,17 +244,32 @@ forge_code forge__message_unpack(const struct forge__call *call, const struct fo
     return forge_error_set(error, FORGE_INTERNAL, "the server sent a malformed %s", type->name);
 }
 
+/* A block of so many bytes and two texts behind it; NULL without memory. */
+static void *pair_new(size_t size, const char *first, const char *second, const char **out_first, const char **out_second)
+{
+    size_t first_size = strlen(first) + 1, second_size = strlen(second) + 1;
+    char *block = malloc(size + first_size + second_size);
+    if (!block)
+        return NULL;
+    *out_first = memcpy(block + size, first, first_size);
+    *out_second = memcpy(block + size + first_size, second, second_size);
+    return block;
+}
+
 static struct forge_violation *violation_new(const char *field, const char *description)
 {
-    size_t field_size = strlen(field) + 1, description_size = strlen(description) + 1;
-    struct forge_violation *violation = malloc(sizeof *violation + field_size + description_size);
-    if (!violation)
-        return NULL;
-    char *text = (char *)(violation + 1);
-    memcpy(text, field, field_size);
-    memcpy(text + field_size, description, description_size);
-    *violation = (struct forge_violation){.field = text, .description = text + field_size};
+    struct forge_violation from = {0}, *violation = pair_new(sizeof from, field, description, &from.field, &from.description);
+    if (violation)
+        *violation = from;
     return violation;
+}
+
+static struct forge_fact *fact_new(const char *key, const char *value)
+{
+    struct forge_fact from = {0}, *fact = pair_new(sizeof from, key, value, &from.key, &from.value);
+    if (fact)
+        *fact = from;
+    return fact;
 }
 
 static void add_violations(const Forge__V1__BadRequest *bad, struct forge_error *error)
@@ -273,6 +288,20 @@ static void add_violations(const Forge__V1__BadRequest *bad, struct forge_error 
     }
 }
 
+static void add_info(const Forge__V1__ErrorInfo *info, struct forge_error *error)
+{
+    struct forge_fact **tail = &error->facts;
+    snprintf(error->reason, sizeof error->reason, "%s", info->reason);
+    while (*tail)
+        tail = &(*tail)->next;
+    for (size_t i = 0; i < info->n_metadata && i < FORGE_FACTS_MAX; i++) {
+        *tail = fact_new(info->metadata[i]->key, info->metadata[i]->value);
+        if (!*tail)
+            return;
+        tail = &(*tail)->next;
+    }
+}
+
 void forge__message_error(const Forge__V1__ReplyHeader *header, struct forge_error *error)
 {
     memset(error, 0, sizeof *error);
@@ -285,7 +314,7 @@ void forge__message_error(const Forge__V1__ReplyHeader *header, struct forge_err
         if (detail->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_BAD_REQUEST)
             add_violations(detail->bad_request, error);
         if (detail->detail_case == FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO)
-            snprintf(error->reason, sizeof error->reason, "%s", detail->error_info->reason);
+            add_info(detail->error_info, error);
     }
 }
 

@@ -31,7 +31,7 @@ forge_code forge__message_code(const Forge__V1__ReplyHeader *header);
 /* Unpacks the payload with malloc, for the caller. RESOURCE_EXHAUSTED over the call's limit, INTERNAL for a malformed one. */
 forge_code forge__message_unpack(const struct forge__call *call, const struct forge__reply *reply, ProtobufCMessage **out,
                                  struct forge_error *error) FORGE_MUST_CHECK;
-/* The error in a reply, its violations allocated for forge_error_free; and what it means for a retry. */
+/* The error in a reply, its violations and facts allocated for forge_error_free; and what it means for a retry. */
 void forge__message_error(const Forge__V1__ReplyHeader *header, struct forge_error *error);
 void forge__message_attempt(const Forge__V1__ReplyHeader *header, const struct forge_error *error, const struct forge__call *call,
                             struct forge__attempt *out);

@@ -512,6 +512,7 @@ static void on_reply(void *user, forge_code code, ProtobufCMessage *reply, const
     struct forge_error own = *error;
     own.violations = NULL; /* they end with this callback */
     own.violation_count = 0;
+    own.facts = NULL;
     struct forge__prompt_value *value = code == FORGE_OK ? value_of(flight, (Forge__V1__Prompt *)reply, &own) : NULL;
     pthread_mutex_lock(&cache->mutex);
     struct forge__prompt_waiter *waiters = take_waiters(flight->entry);

@@ -27,7 +27,7 @@ struct forge_prompt_watch {
     bool is_closed;
     bool is_answered;
     Forge__V1__WatchPromptsResponse *reply; /* NULL: error */
-    struct forge_error error;               /* without violations */
+    struct forge_error error;               /* without violations and metadata */
 };
 
 static void watch_unref(struct forge_prompt_watch *watch)
@@ -64,6 +64,7 @@ static void on_reply(void *user, forge_code code, ProtobufCMessage *reply, const
     watch->error = *error;
     watch->error.violations = NULL;
     watch->error.violation_count = 0;
+    watch->error.facts = NULL;
     watch->is_answered = true;
     pthread_cond_signal(&watch->changed);
     pthread_mutex_unlock(&watch->mutex);

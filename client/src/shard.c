@@ -380,9 +380,9 @@ forge_code forge__shard_start_nested(struct forge__shard *shard, struct forge__c
     return forge_error_set(error, code, "refused by the channel's interceptor");
 }
 
-static void error_free_violations(struct forge_error *error)
+static void error_free_lists(struct forge_error *error)
 {
-    if (error && error->violations)
+    if (error && (error->violations || error->facts))
         forge_error_free(error);
 }
 
@@ -394,11 +394,11 @@ void forge__shard_finish(struct forge__shard *shard, struct forge__call *call, f
     call->token = NULL;
     if (call->is_sync) {
         forge__call_deliver(call, code, reply, error, info);
-        error_free_violations(error);
+        error_free_lists(error);
         return;
     }
     call->done(call->user, code, reply, error, info);
-    error_free_violations(error);
+    error_free_lists(error);
     forge__call_release(call);
 }
 
@@ -437,7 +437,7 @@ void forge__shard_attempt_failed(struct forge__shard *shard, struct forge__call 
         forge__shard_finish(shard, call, error->code, NULL, error, info);
         return;
     }
-    error_free_violations(error);
+    error_free_lists(error);
     if (verdict.backs_off)
         back_off(shard, call, delay_ms);
     else

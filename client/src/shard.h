@@ -64,10 +64,10 @@ bool forge__shard_add_ready(struct forge__shard *shard, struct forge__connection
 void forge__shard_remove_ready(struct forge__shard *shard, struct forge__connection *connection);
 /* Sends what waits and can go; refuses fail-fast calls when nothing is being tried any more. */
 void forge__shard_pump(struct forge__shard *shard);
-/* An attempt ended without success: retries the call or finishes it with error. Takes the violations of error. */
+/* An attempt ended without success: retries the call or finishes it with error. Takes the lists of error. */
 void forge__shard_attempt_failed(struct forge__shard *shard, struct forge__call *call, const struct forge__attempt *attempt,
                                  struct forge_error *error, const struct forge_reply_info *info);
-/* Runs done, frees the violations of error and releases the call. reply goes to the callback. */
+/* Runs done, frees the lists of error and releases the call. reply goes to the callback. */
 void forge__shard_finish(struct forge__shard *shard, struct forge__call *call, forge_code code, ProtobufCMessage *reply,
                          struct forge_error *error, const struct forge_reply_info *info);
 uint32_t forge__shard_random(struct forge__shard *shard);

@@ -285,3 +285,24 @@ void forge_error_add_violation(struct forge_error *error, struct forge_arena *ar
         end = &(*end)->next;
     *end = violation;
 }
+
+void forge_error_add_fact(struct forge_error *error, struct forge_arena *arena, const char *key, const char *format, ...)
+{
+    struct forge_fact **end = &error->facts;
+    unsigned count = 0;
+    for (; *end; end = &(*end)->next)
+        count++;
+    struct forge_fact *fact = count < FORGE_FACTS_MAX ? forge_arena_alloc(arena, sizeof *fact) : NULL;
+    if (!fact)
+        return; /* the arena's overflow is reported by whoever owns the call */
+    va_list arguments;
+    va_start(arguments, format);
+    char *value = arena_vprintf(arena, format, arguments);
+    va_end(arguments);
+    char *name = value ? forge_arena_strdup(arena, key) : NULL;
+    if (!name)
+        return;
+    fact->key = name;
+    fact->value = value;
+    *end = fact;
+}

@@ -56,5 +56,8 @@ bool forge_arena_has_overflowed(const struct forge_arena *arena);
 /* Adds a violation to error, copied into the arena; above FORGE_VIOLATIONS_MAX it is only counted. */
 void forge_error_add_violation(struct forge_error *error, struct forge_arena *arena, const char *field, const char *format, ...)
     FORGE_PRINTF(4, 5);
+/* Adds a fact to error, copied into the arena; above FORGE_FACTS_MAX it is left out. */
+void forge_error_add_fact(struct forge_error *error, struct forge_arena *arena, const char *key, const char *format, ...)
+    FORGE_PRINTF(4, 5);
 
 #endif

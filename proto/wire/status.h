@@ -42,7 +42,8 @@ typedef enum forge_code {
 enum {
     FORGE_ERROR_REASON_MAX = 64,   /* bytes of struct forge_error.reason, terminating NUL included */
     FORGE_ERROR_MESSAGE_MAX = 512, /* bytes of struct forge_error.message, terminating NUL included */
-    FORGE_VIOLATIONS_MAX = 32      /* violations one error carries; later ones are counted but not kept */
+    FORGE_VIOLATIONS_MAX = 32,     /* violations one error carries; later ones are counted but not kept */
+    FORGE_FACTS_MAX = 8            /* facts one error carries; later ones are left out */
 };
 
 /* One request field that is wrong. Lives in the arena or block of whoever made the error. */
@@ -50,6 +51,13 @@ struct forge_violation {
     struct forge_violation *next;
     const char *field;       /* path in the request, e.g. "name" or "messages[2].role" */
     const char *description; /* what is wrong and what is allowed */
+};
+
+/* A fact that belongs to the reason of an error. Lives where violations do. */
+struct forge_fact {
+    struct forge_fact *next;
+    const char *key;
+    const char *value;
 };
 
 /* A failure: the code, one sentence for people, and what a program needs to react. A zeroed struct is "no error". */
@@ -63,6 +71,7 @@ struct forge_error {
     bool outcome_unknown;                /* client side: it may have happened, nobody knows */
     unsigned violation_count;
     struct forge_violation *violations; /* in the order they were found */
+    struct forge_fact *facts;           /* each key once */
 };
 
 /* "INVALID_ARGUMENT" and so on; "UNKNOWN" for a number that is none of ours. Static storage. */

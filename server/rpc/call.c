@@ -192,6 +192,16 @@ forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const ch
     return forge_error_set(&call->error, code, "%s", message);
 }
 
+void rpc_call_fact(struct rpc_call *call, const char *key, const char *format, ...)
+{
+    char value[FORGE_ERROR_MESSAGE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    forge_utf8_vprint(value, sizeof value, format, arguments);
+    va_end(arguments);
+    forge_error_add_fact(&call->error, call->arena, key, "%s", value);
+}
+
 forge_code rpc_active_park(struct rpc_active *active, const char *key, uint64_t until_ms)
 {
     struct rpc_call *call = &active->call;

@@ -160,6 +160,9 @@ static void copy_error(struct rpc_active *to, const struct rpc_active *from)
     error->violation_count = 0;
     for (const struct forge_violation *violation = from->call.error.violations; violation; violation = violation->next)
         forge_error_add_violation(error, &to->arena, violation->field, "%s", violation->description);
+    error->facts = NULL;
+    for (const struct forge_fact *fact = from->call.error.facts; fact; fact = fact->next)
+        forge_error_add_fact(error, &to->arena, fact->key, "%s", fact->value);
 }
 
 /* The waiting call belongs to us: it was taken out of the table. */

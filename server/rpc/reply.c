@@ -9,6 +9,7 @@ enum { DETAIL_INFO, DETAIL_BAD_REQUEST, DETAIL_RETRY, DETAIL_QUOTA, DETAILS_MAX 
 struct details {
     Forge__V1__ErrorDetail detail[DETAILS_MAX], *list[DETAILS_MAX];
     Forge__V1__ErrorInfo info;
+    Forge__V1__KeyValue metadata[FORGE_FACTS_MAX], *metadata_list[FORGE_FACTS_MAX];
     Forge__V1__BadRequest bad_request;
     Forge__V1__FieldViolation violation[FORGE_VIOLATIONS_MAX], *violations[FORGE_VIOLATIONS_MAX];
     Forge__V1__RetryInfo retry;
@@ -31,12 +32,20 @@ static Forge__V1__ErrorDetail *detail_add(struct details *details)
     return detail;
 }
 
-static void add_info(struct details *details, forge_code code, const char *reason)
+static void add_info(struct details *details, forge_code code, const struct forge_error *error)
 {
     Forge__V1__ErrorDetail *detail = detail_add(details);
     forge__v1__error_info__init(&details->info);
-    details->info.reason = text_of(reason[0] ? reason : forge_code_name(code));
+    details->info.reason = text_of(error->reason[0] ? error->reason : forge_code_name(code));
     details->info.domain = text_of("promptforge");
+    details->info.metadata = details->metadata_list;
+    for (const struct forge_fact *from = error->facts; from && details->info.n_metadata < FORGE_FACTS_MAX; from = from->next) {
+        size_t index = details->info.n_metadata++;
+        forge__v1__key_value__init(&details->metadata[index]);
+        details->metadata[index].key = text_of(from->key);
+        details->metadata[index].value = text_of(from->value);
+        details->metadata_list[index] = &details->metadata[index];
+    }
     detail->detail_case = FORGE__V1__ERROR_DETAIL__DETAIL_ERROR_INFO;
     detail->error_info = &details->info;
 }
@@ -91,7 +100,7 @@ static void describe_error(struct rpc_active *active, Forge__V1__ReplyHeader *he
     header->message = text_of(message[0] ? message : forge_code_name(active->code));
     header->retry_after_ms = error->retry_after_ms;
     header->not_executed = error->not_executed;
-    add_info(details, active->code, error->reason);
+    add_info(details, active->code, error);
     if (active->code == FORGE_INVALID_ARGUMENT && error->violations)
         add_bad_request(details, error);
     if (error->retry_after_ms)

@@ -457,7 +457,6 @@ static void test_protection_says_what_is_wrong(void **state)
     char id[37], etag[65], again[65], sql[512];
     Forge__V1__ProtectLabelRequest request = FORGE__V1__PROTECT_LABEL_REQUEST__INIT;
     Forge__V1__LabelProtection *rule;
-    Forge__V1__PromotionGate gate = FORGE__V1__PROMOTION_GATE__INIT;
     versions_make("rules", 1, id);
     service_fails(protect(developer, "", "l", true, "", NULL), FORGE_PERMISSION_DENIED, "admin");
     service_fails(protect(beta.admin, "", "l", true, "", NULL), FORGE_NOT_FOUND, "project");
@@ -476,10 +475,9 @@ static void test_protection_says_what_is_wrong(void **state)
                      3);
     request.prompt_id = TEXT("x");
     request.label = TEXT("current");
-    request.gate = &gate;
     request.etag = service_repeat("x", 65);
     service_violates(forge_prompt_protect_label(alpha.admin, NULL, &request, &rule, &service_error), "project_id", "is required",
-                     "prompt_id", "must be a UUID", "label", "is reserved", "gate", "this server has no promotion gates", "etag", "64");
+                     "prompt_id", "must be a UUID", "label", "is reserved", "etag", "64");
     snprintf(sql, sizeof sql,
              "INSERT INTO label_gates (organization_id, id, project_id, label, protected, updated_by) SELECT '%s', gen_random_uuid(), '%s',"
              " 'x' || i, true, '%s' FROM generate_series(2, %d) i",

@@ -84,7 +84,7 @@ struct forge_method {
 };
 
 /* Calls and waits, at most until the deadline. Any thread. *out_reply belongs to the caller: protobuf_c_message_free_unpacked(reply, NULL)
- * or the typed free. error may be NULL; its violations, if any, belong to the error: forge_error_free(). A call inside a callback is
+ * or the typed free. error may be NULL; its violations and facts, if any, belong to the error: forge_error_free(). A call inside a callback is
  * refused with FAILED_PRECONDITION. */
 FORGE_API forge_code forge_channel_call(struct forge_channel *channel, const struct forge_method *method,
                                         const struct forge_call_options *options, const ProtobufCMessage *request,
@@ -112,7 +112,7 @@ FORGE_API void forge_channel_set_interceptor(struct forge_channel *channel, forg
 /* Inside an interceptor. INVALID_ARGUMENT (key or value), RESOURCE_EXHAUSTED (over 8 KiB together). */
 FORGE_API forge_code forge_interceptor_add_metadata(struct forge_interceptor_context *context, const char *key, const char *value);
 
-/* Frees the violations of an error that a call filled, and zeroes it. Accepts NULL. */
+/* Frees violations and facts of an error that a call filled, and zeroes it. Accepts NULL. */
 FORGE_API void forge_error_free(struct forge_error *error);
 /* The method of such a full name, NULL if there is none; and the whole table, by name. For tools that call by name. */
 FORGE_API const struct forge_method *forge_method_find(const char *name);

@@ -67,7 +67,7 @@ struct forge_cached_prompt {
 
 /* The prompt that request (id, or project_id and name; selector; subject) selects. Returns at once with what is there, else calls and
  * waits, at most timeout_ms (0 = the channel's default). as_of and known_etag must not be set. Inside a callback only what is there is
- * given: FAILED_PRECONDITION where it would have to wait. error may be NULL; it comes without violations. Release *out with
+ * given: FAILED_PRECONDITION where it would have to wait. error may be NULL; it comes without violations and facts. Release *out with
  * forge_cached_prompt_release; untouched on failure. Codes: those of GetPrompt, INVALID_ARGUMENT, CANCELLED. */
 FORGE_API forge_code forge_prompt_cache_get(struct forge_prompt_cache *cache, uint32_t timeout_ms,
                                             const Forge__V1__GetPromptRequest *request, struct forge_cached_prompt *out,

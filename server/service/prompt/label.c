@@ -239,6 +239,8 @@ forge_code prompt_set_label(struct rpc_call *call, const Forge__V1__SetLabelRequ
         rc = found_read(call, &row, &found);
     if (rc == FORGE_OK)
         rc = set_refuse(call, in, &found, &row);
+    if (rc == FORGE_OK && db_row_bool(&row, "is_moved"))
+        rc = prompt_gate_refuse(call, &prompt_id, in->label, &row);
     if (rc == FORGE_OK)
         rc = prompt_label_from_row(call, &row, out);
     if (rc != FORGE_OK || !db_row_bool(&row, "is_moved"))

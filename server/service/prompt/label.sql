@@ -67,15 +67,47 @@ SELECT p.project_id, p.id AS prompt_id, $4 AS name, wanted.targets, missing.vers
        old.targets AS old_targets, old.row_version AS old_row_version,
        COALESCE(l.is_moved, false) AS is_moved, l.updated_by, l.created_at, l.updated_at, l.row_version,
        (SELECT count(*) FROM labels WHERE organization_id = $1 AND prompt_id = $2) AS label_count,
-       COALESCE((SELECT g.protected FROM label_gates g
-                 WHERE g.organization_id = $1 AND g.project_id = p.project_id AND g.label = $4 AND (g.prompt_id IS NULL OR g.prompt_id = $2)
-                 ORDER BY g.prompt_id NULLS LAST
-                 LIMIT 1), false) AS protected
+       COALESCE(g.protected, false) AS protected, g.require_evaluation, g.min_score, g.dataset_id, g.min_result_count,
+       g.require_no_open_blocking_violations
 FROM p
 CROSS JOIN wanted
 CROSS JOIN missing
 LEFT JOIN old ON true
-LEFT JOIN l ON true;
+LEFT JOIN l ON true
+LEFT JOIN LATERAL (
+    SELECT x.protected, x.require_evaluation, x.min_score, x.dataset_id, x.min_result_count, x.require_no_open_blocking_violations
+    FROM label_gates x
+    WHERE x.organization_id = $1 AND x.project_id = p.project_id AND x.label = $4 AND (x.prompt_id IS NULL OR x.prompt_id = $2)
+    ORDER BY x.prompt_id NULLS LAST
+    LIMIT 1
+) g ON true;
+
+-- What a promotion gate asks of the versions that $3 points at, one row for each, ascending: the newest completed evaluation, $4 on this dataset,
+-- NULL on any, and the oldest blocking violation that is not resolved. Behind label_set, so that what was committed while that waited for its locks
+-- counts. Scores are rounded to 9 decimals: a mean of the same scores in another order is the same.
+-- name: label_gate :many
+SELECT v.version, e.id AS evaluation_id, f.average_score, COALESCE(f.result_count, 0) AS result_count, x.id AS violation_id
+FROM jsonb_to_recordset($3::jsonb) AS v (version integer)
+LEFT JOIN LATERAL (
+    SELECT id FROM evaluations
+    WHERE organization_id = $1 AND prompt_id = $2 AND prompt_version = v.version AND state = 'completed'
+      AND ($4::uuid IS NULL OR dataset_id = $4)
+    ORDER BY ended_at DESC, id DESC
+    LIMIT 1
+) e ON true
+LEFT JOIN LATERAL (
+    SELECT round(avg(score)::numeric, 9)::double precision AS average_score, count(*) AS result_count
+    FROM evaluation_results
+    WHERE organization_id = $1 AND evaluation_id = e.id
+) f ON true
+LEFT JOIN LATERAL (
+    SELECT id FROM policy_violations
+    WHERE organization_id = $1 AND prompt_id = $2 AND prompt_version = v.version AND action = 'block' AND mode = 'enforce'
+      AND state IN ('open', 'acknowledged')
+    ORDER BY id
+    LIMIT 1
+) x ON true
+ORDER BY v.version;
 
 -- The same way: says what stands in the way, and the handler refuses. Behind prompt_lock_whole, so that nobody is about to refer to the label.
 -- name: label_delete :optional
@@ -207,7 +239,8 @@ ORDER BY page.prompt_id, page.name;
 
 -- The rules of a project; of a prompt its own and, for other labels, those of its project.
 -- name: label_list_protections :many
-SELECT g.id, g.project_id, g.prompt_id, g.label, g.protected, g.updated_by, COALESCE(g.updated_at, g.created_at) AS changed_at, g.row_version
+SELECT g.id, g.project_id, g.prompt_id, g.label, g.protected, g.require_evaluation, g.min_score, g.dataset_id, g.min_result_count,
+       g.require_no_open_blocking_violations, g.updated_by, COALESCE(g.updated_at, g.created_at) AS changed_at, g.row_version
 FROM label_gates g
 WHERE g.organization_id = $1 AND ($4::text IS NULL OR g.label = $4)
   AND g.project_id = CASE WHEN $2::uuid IS NULL THEN (SELECT project_id FROM prompts WHERE organization_id = $1 AND id = $3::uuid) ELSE $2 END
@@ -238,32 +271,55 @@ WHERE p.organization_id = $1 AND p.id = $2 AND ($3::uuid IS NULL OR p.project_id
   AND EXISTS (SELECT FROM projects WHERE organization_id = $1 AND id = p.project_id AND deleted_at IS NULL)
 ORDER BY page.moved_at DESC, page.id DESC;
 
--- Behind label_lock_project. $3 the prompt, or NULL for all of the project; $5 whether the rule is to be. No row: there is no such project.
--- The handler refuses a prompt that is not there, another etag and a rule too many, which rolls this back.
+-- Behind label_lock_project. $3 the prompt, or NULL for all of the project; $5 whether it is protected, $9 to $13 the gate; a rule that says
+-- nothing is none. No row: there is no such project. The handler refuses a prompt or dataset that is not there, another etag and a rule too
+-- many, which rolls this back.
 -- name: label_protect :optional
 WITH r AS (
     SELECT id FROM projects WHERE organization_id = $1 AND id = $2 AND deleted_at IS NULL
 ), p AS (
     SELECT id FROM prompts WHERE organization_id = $1 AND id = $3 AND project_id = $2
+), d AS (
+    SELECT id FROM datasets WHERE organization_id = $1 AND id = $11 AND project_id = $2
+), wanted AS (
+    SELECT $5::boolean OR $9::boolean OR $13::boolean AS is_rule,
+           ($3::uuid IS NULL OR EXISTS (SELECT FROM p)) AND ($11::uuid IS NULL OR EXISTS (SELECT FROM d)) AS is_possible
 ), old AS (
-    SELECT id, updated_by, COALESCE(updated_at, created_at) AS changed_at, row_version FROM label_gates
-    WHERE organization_id = $1 AND project_id = $2 AND label = $4 AND prompt_id IS NOT DISTINCT FROM $3::uuid
+    SELECT id, protected, require_evaluation, min_score, dataset_id, min_result_count, require_no_open_blocking_violations, updated_by,
+           COALESCE(updated_at, created_at) AS changed_at, row_version
+    FROM label_gates
+    WHERE organization_id = $1 AND project_id = $2 AND label = $4 AND prompt_id IS NOT DISTINCT FROM $3
 ), removed AS (
-    DELETE FROM label_gates WHERE organization_id = $1 AND id = (SELECT old.id FROM old) AND NOT $5::boolean
+    DELETE FROM label_gates g USING wanted
+    WHERE g.organization_id = $1 AND g.id = (SELECT old.id FROM old) AND NOT wanted.is_rule
+    RETURNING g.id
+), changed AS (
+    UPDATE label_gates g
+    SET protected = $5, require_evaluation = $9, min_score = $10, dataset_id = $11, min_result_count = $12,
+        require_no_open_blocking_violations = $13, updated_by = $7, updated_at = $8, row_version = g.row_version + 1
+    FROM old, wanted
+    WHERE g.organization_id = $1 AND g.id = old.id AND wanted.is_rule AND wanted.is_possible
+      AND (old.protected, old.require_evaluation, old.min_score, old.dataset_id, old.min_result_count, old.require_no_open_blocking_violations)
+          IS DISTINCT FROM ($5, $9, $10::double precision, $11, $12::integer, $13)
+    RETURNING g.id, g.updated_by, g.updated_at AS changed_at, g.row_version
 ), made AS (
-    INSERT INTO label_gates (organization_id, id, project_id, prompt_id, label, protected, updated_by, created_at)
-    SELECT $1, $6, r.id, $3, $4, true, $7, $8
-    FROM r
-    WHERE $5 AND ($3 IS NULL OR EXISTS (SELECT FROM p)) AND NOT EXISTS (SELECT FROM old)
+    INSERT INTO label_gates (organization_id, id, project_id, prompt_id, label, protected, require_evaluation, min_score, dataset_id,
+                             min_result_count, require_no_open_blocking_violations, updated_by, created_at)
+    SELECT $1, $6, r.id, $3, $4, $5, $9, $10, $11, $12, $13, $7, $8
+    FROM r, wanted
+    WHERE wanted.is_rule AND wanted.is_possible AND NOT EXISTS (SELECT FROM old)
     RETURNING id, updated_by, created_at AS changed_at, row_version
 ), rule AS (
     SELECT id, updated_by, changed_at, row_version FROM made
     UNION ALL
-    SELECT id, updated_by, changed_at, row_version FROM old WHERE $5
+    SELECT id, updated_by, changed_at, row_version FROM changed
+    UNION ALL
+    SELECT old.id, old.updated_by, old.changed_at, old.row_version FROM old, wanted WHERE wanted.is_rule AND NOT EXISTS (SELECT FROM changed)
 )
-SELECT r.id AS project_id, $3 AS prompt_id, $4 AS label, rule.id IS NOT NULL AS protected,
-       $3 IS NOT NULL AND NOT EXISTS (SELECT FROM p) AS is_prompt_missing,
-       EXISTS (SELECT FROM made) OR (NOT $5 AND old.id IS NOT NULL) AS is_changed,
+SELECT r.id AS project_id, $3 AS prompt_id, $4 AS label, $5 AS protected, $9 AS require_evaluation, $10 AS min_score, $11 AS dataset_id,
+       $12 AS min_result_count, $13 AS require_no_open_blocking_violations,
+       $3 IS NOT NULL AND NOT EXISTS (SELECT FROM p) AS is_prompt_missing, $11 IS NOT NULL AND NOT EXISTS (SELECT FROM d) AS is_dataset_missing,
+       EXISTS (SELECT FROM made) OR EXISTS (SELECT FROM changed) OR EXISTS (SELECT FROM removed) AS is_changed,
        (SELECT count(*) FROM label_gates WHERE organization_id = $1 AND project_id = $2) AS rule_count,
        old.id AS old_id, old.row_version AS old_row_version, rule.id, rule.updated_by, rule.changed_at, rule.row_version
 FROM r

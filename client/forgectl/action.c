@@ -241,8 +241,22 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
 
 /* ---- the request ---- */
 
+/* The object that a path such as "gate.min_score" ends in, made where it is not there yet; *field becomes the last name. */
+static json_t *object_at(json_t *request, const char **field)
+{
+    for (const char *dot; (dot = strchr(*field, '.')) != NULL; *field = dot + 1) {
+        size_t length = (size_t)(dot - *field);
+        json_t *inner = json_object_getn(request, *field, length);
+        if (!inner)
+            json_object_setn_new(request, *field, length, inner = json_object());
+        request = inner;
+    }
+    return request;
+}
+
 static int set(json_t *request, const char *field, json_t *value, bool appends)
 {
+    request = object_at(request, &field);
     json_t *list = json_object_get(request, field);
     if (!appends && list) {
         json_decref(value);
@@ -327,7 +341,7 @@ static int set_rest(struct cli *cli, json_t *request, const char *mask)
         return cli_fail(CLI_USAGE, "nothing to change is given; see %s --help", cli->path);
     if (action->is_update)
         json_object_set_new(request, "update_mask", json_string(mask));
-    if (action->fixed_true)
+    if (action->fixed_true && !json_object_get(request, action->fixed_true))
         json_object_set_new(request, action->fixed_true, json_true());
     if (action->needs_project && !(action->project_unless && json_object_get(request, action->project_unless))) {
         code = resolve_project_id(cli, &project_id);

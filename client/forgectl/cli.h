@@ -61,7 +61,8 @@ struct cli_option {
     const char *value; /* what stands for the value in help */
     const char *help;
     bool is_repeated;
-    const char *field; /* of the request that an action makes; NULL: the command itself asks for the option */
+    const char *field; /* of the request that an action makes ("gate.min_score": inside another one); NULL: the command itself asks for the
+                          option */
     enum cli_take take;
     long least, most;      /* of a number; most 0 = the server judges */
     const char *otherwise; /* value of an action's option that is not given; NULL = the field stays at its default */
@@ -72,7 +73,7 @@ struct cli_action {
     int method;                     /* FORGE_METHOD_... */
     const char *argument_fields[3]; /* what the arguments fill */
     enum cli_take argument_takes[3];
-    const char *fixed_true;              /* field that is always true; NULL = none */
+    const char *fixed_true;              /* field that is true unless an option says otherwise; NULL = none */
     bool needs_project;                  /* project_id is --project or the context's */
     const char *project_unless;          /* ... except where this field is given; NULL = always */
     bool is_update;                      /* the options given are the update_mask */

@@ -9,9 +9,19 @@ static const struct output_column label_list_columns[] = {{"LABEL", "name"},    
 static const struct output_column move_columns[] = {{"LABEL", "label"},    {"FROM", "old_targets"}, {"TO", "new_targets"},
                                                     {"WHEN", "move_time"}, {"WHO", "actor_id"},     {"MESSAGE", "message"},
                                                     {NULL, NULL}};
-static const struct output_column protection_columns[] = {
-    {"Label", "label"},         {"Project", "project_id"},    {"Prompt", "prompt_id"}, {"Protected", "protected"},
-    {"Changed", "update_time"}, {"Changed by", "updater_id"}, {"Etag", "etag"},        {NULL, NULL}};
+static const struct output_column protection_columns[] = {{"Label", "label"},
+                                                          {"Project", "project_id"},
+                                                          {"Prompt", "prompt_id"},
+                                                          {"Protected", "protected"},
+                                                          {"Needs evaluation", "gate.require_evaluation"},
+                                                          {"Least score", "gate.min_score"},
+                                                          {"On dataset", "gate.dataset_id"},
+                                                          {"Least results", "gate.min_result_count"},
+                                                          {"No open violation", "gate.require_no_open_blocking_violations"},
+                                                          {"Changed", "update_time"},
+                                                          {"Changed by", "updater_id"},
+                                                          {"Etag", "etag"},
+                                                          {NULL, NULL}};
 
 #define EXPECTED_OPTION                                                                                                                    \
     {                                                                                                                                      \
@@ -48,7 +58,8 @@ static void print_protections(struct cli *cli, const ProtobufCMessage *reply)
     (void)cli;
     for (size_t i = 0; i < list->n_protections; i++) {
         const Forge__V1__LabelProtection *rule = list->protections[i];
-        printf("%s%s is protected for %s%s\n", i == 0 ? "\n" : "", rule->label, rule->prompt_id[0] ? "prompt " : "all prompts",
+        const char *what = rule->protected_ && rule->gate ? "is protected and has a gate" : rule->gate ? "has a gate" : "is protected";
+        printf("%s%s %s for %s%s\n", i == 0 ? "\n" : "", rule->label, what, rule->prompt_id[0] ? "prompt " : "all prompts",
                rule->prompt_id);
     }
 }
@@ -74,14 +85,33 @@ static const struct cli_action label_delete = {.method = FORGE_METHOD_PROMPT_DEL
                                                .argument_fields = {"prompt_id", "label"},
                                                .argument_takes = {CLI_TAKE_PROMPT},
                                                .deletes = "label"};
-static const struct cli_option protect_options[] = {{.name = "prompt",
-                                                     .value = "ID|NAME",
-                                                     .help = "only for this prompt (all of the project)",
-                                                     .field = "prompt_id",
-                                                     .take = CLI_TAKE_PROMPT},
-                                                    ETAG_OPTION,
-                                                    PROJECT_OPTION,
-                                                    {.name = NULL}};
+#define PROTECTED_PROMPT_OPTION                                                                                                            \
+    {                                                                                                                                      \
+        .name = "prompt", .value = "ID|NAME", .help = "only for this prompt (all of the project)", .field = "prompt_id",                   \
+        .take = CLI_TAKE_PROMPT                                                                                                            \
+    }
+static const struct cli_option protect_options[] = {
+    PROTECTED_PROMPT_OPTION,
+    {.name = "require-evaluation",
+     .help = "a version needs a completed evaluation",
+     .field = "gate.require_evaluation",
+     .take = CLI_TAKE_TRUE},
+    {.name = "min-score", .value = "N", .help = "least score of that, 0 to 1", .field = "gate.min_score", .take = CLI_TAKE_DECIMAL},
+    {.name = "min-results", .value = "N", .help = "least results of that", .field = "gate.min_result_count", .take = CLI_TAKE_NUMBER},
+    {.name = "dataset",
+     .value = "ID|NAME",
+     .help = "only evaluations on this dataset count",
+     .field = "gate.dataset_id",
+     .take = CLI_TAKE_DATASET},
+    {.name = "require-no-violations",
+     .help = "a version must have no open blocking violation",
+     .field = "gate.require_no_open_blocking_violations",
+     .take = CLI_TAKE_TRUE},
+    {.name = "gate-only", .help = "developers may move it too, where the gate allows", .field = "protected", .take = CLI_TAKE_FALSE},
+    ETAG_OPTION,
+    PROJECT_OPTION,
+    {.name = NULL}};
+static const struct cli_option unprotect_options[] = {PROTECTED_PROMPT_OPTION, ETAG_OPTION, PROJECT_OPTION, {.name = NULL}};
 static const struct cli_action label_protect = {.method = FORGE_METHOD_PROMPT_PROTECT_LABEL,
                                                 .argument_fields = {"label"},
                                                 .fixed_true = "protected",
@@ -104,8 +134,9 @@ static const char *const list_examples[] = {"forgectl label list", "forgectl lab
 static const char *const history_examples[] = {"forgectl label history code-review production",
                                                "forgectl label history code-review current", NULL};
 static const char *const delete_examples[] = {"forgectl label delete code-review staging --yes", NULL};
-static const char *const protect_examples[] = {"forgectl label protect production", "forgectl label protect canary --prompt code-review",
-                                               NULL};
+static const char *const protect_examples[] = {
+    "forgectl label protect production", "forgectl label protect canary --prompt code-review",
+    "forgectl label protect production --require-evaluation --min-score 0.9 --dataset golden --require-no-violations", NULL};
 static const char *const unprotect_examples[] = {"forgectl label unprotect production", NULL};
 const struct cli_command tree_label[] = {
     {.name = "set",
@@ -166,21 +197,23 @@ const struct cli_command tree_label[] = {
      .run = command_action,
      .action = &label_delete},
     {.name = "protect",
-     .summary = "Let only admins move and delete a label",
+     .summary = "Let only admins move and delete a label, and say what a version must have to get it",
      .arguments = "<label>",
      .arguments_min = 1,
      .arguments_max = 1,
+     .description = "Sets the whole rule: what is not given is not asked for any more. A label that is moved to a version which lacks\n"
+                    "something stays where it is.",
      .options = protect_options,
      .examples = protect_examples,
      .run = command_action,
      .action = &label_protect},
     {.name = "unprotect",
-     .summary = "Let developers move and delete a label again",
+     .summary = "Let developers move and delete a label again, to any version",
      .arguments = "<label>",
      .arguments_min = 1,
      .arguments_max = 1,
      .description = "Ends the rule for all prompts of the project, or with --prompt the one of that prompt.",
-     .options = protect_options,
+     .options = unprotect_options,
      .examples = unprotect_examples,
      .run = command_action,
      .action = &label_unprotect},

@@ -269,7 +269,26 @@ static void test_labels_are_protected_and_deleted(void **state)
                   "two is protected for prompt <id>\n",
                   "", "forgectl label list");
     expect_output(0, "live\n", "", "forgectl label list --label live -o name");
+    expect_output(0, NULL, "", "forgectl dataset create golden");
+    expect_output(0,
+                  "Protected          no\n"
+                  "Needs evaluation   yes\n"
+                  "Least score        0.9\n"
+                  "On dataset         <id>\n"
+                  "Least results      20\n"
+                  "No open violation  yes\n",
+                  "",
+                  "forgectl label protect live --gate-only --require-evaluation --min-score 0.9 --min-results 20 --dataset golden"
+                  " --require-no-violations | sed -n '/Protected/,/violation/p'");
+    expect_output(0, "live has a gate for all prompts\n", "", "forgectl label list | grep '^live has'");
+    expect_output(0, "live is protected and has a gate for all prompts\n", "",
+                  "forgectl label protect live --require-evaluation -o name >/dev/null && forgectl label list | grep '^live is'");
+    expect_output(73, "", "forgectl: FAILED_PRECONDITION: the gate of label \"live\" refuses version 1: it has no completed evaluation\n",
+                  "forgectl label set labelled live 1");
+    expect_output(2, "", "forgectl: --min-score must be a number, not \"high\"\n", "forgectl label protect live --min-score high");
+    expect_output(67, "", NULL, "forgectl label protect live --min-score 0.9");
     expect_output(0, "Protected  no\n", "", "forgectl label unprotect live | grep Protected");
+    expect_output(0, NULL, "", "forgectl dataset delete golden --yes");
     expect_output(2, "", "forgectl: --yes is needed where nobody can be asked\n", "forgectl label delete labelled live </dev/null");
     expect_output(0, "Deleted live\n", "", "forgectl label delete labelled live --yes");
     expect_output(69, "", NULL, "forgectl prompt get labelled --label live");

@@ -84,8 +84,8 @@ struct forge_method {
 };
 
 /* Calls and waits, at most until the deadline. Any thread. *out_reply belongs to the caller: protobuf_c_message_free_unpacked(reply, NULL)
- * or the typed free. error may be NULL; its violations and facts, if any, belong to the error: forge_error_free(). A call inside a callback is
- * refused with FAILED_PRECONDITION. */
+ * or the typed free. error may be NULL; its violations and facts, if any, belong to the error: forge_error_free(). A call inside a callback
+ * is refused with FAILED_PRECONDITION. */
 FORGE_API forge_code forge_channel_call(struct forge_channel *channel, const struct forge_method *method,
                                         const struct forge_call_options *options, const ProtobufCMessage *request,
                                         ProtobufCMessage **out_reply, struct forge_error *error);

@@ -97,7 +97,8 @@ forge_code prompt_protect_label(struct rpc_call *call, const Forge__V1__ProtectL
         return rc;
     prompt_label_protection_from_row(call, &row, out);
     if (db_row_bool(&row, "is_changed"))
-        rpc_write_audit(call, !db_row_is_null(&row, "id") ? "label.protect" : "label.unprotect", protection.has_prompt ? "prompt" : "project",
+        rpc_write_audit(call, !db_row_is_null(&row, "id") ? "label.protect" : "label.unprotect",
+                        protection.has_prompt ? "prompt" : "project",
                         protection.has_prompt ? &protection.prompt_id : &protection.project_id,
                         forge_json_from_message(&out->base, &options, call->arena));
     return FORGE_OK;

@@ -54,12 +54,12 @@ forge_code rpc_call_invalid(struct rpc_call *call);
 forge_code rpc_call_fail(struct rpc_call *call, forge_code code, const char *format, ...) FORGE_PRINTF(3, 4);
 /* The same with the stable name of the cause that the method's contract gives (ErrorInfo.reason), such as "IN_USE". */
 forge_code rpc_call_fail_reason(struct rpc_call *call, forge_code code, const char *reason, const char *format, ...) FORGE_PRINTF(4, 5);
+/* A fact that belongs to the reason (ErrorInfo.metadata); the contract of the method names the keys. */
+void rpc_call_fact(struct rpc_call *call, const char *key, const char *format, ...) FORGE_PRINTF(3, 4);
 
 /* For methods that seldom need the database (AUTH_WAY_COMPUTE): leases call->db where there is none yet, until the deadline. Without it
  * their calls hold no connection while they compute, and are answered while the database is away. */
 forge_code rpc_call_connect(struct rpc_call *call) FORGE_MUST_CHECK;
-/* A fact that belongs to the reason (ErrorInfo.metadata); the contract of the method names the keys. */
-void rpc_call_fact(struct rpc_call *call, const char *key, const char *format, ...) FORGE_PRINTF(3, 4);
 
 /* For handlers that wait for an event, in this order: rpc_call_park() enters the call in the parked table under key (so that no
  * wake-up is lost), then the handler looks at the state it waits for; when there is something to answer it calls

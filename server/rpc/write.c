@@ -61,6 +61,14 @@ void rpc_write_seal_reply(struct rpc_call *call)
     write_of(call)->seals_reply = true;
 }
 
+void rpc_write_when_ended(struct rpc_call *call, void (*ended)(void *user, bool committed), void *user)
+{
+    struct rpc_write *write = write_of(call);
+    assert(!write->ended);
+    write->ended = ended;
+    write->ended_user = user;
+}
+
 static void begin(struct rpc_active *active);
 
 void rpc_write_set_organization(struct rpc_call *call, const struct forge_uuid *organization_id)
@@ -349,6 +357,14 @@ static void forget_attempt(struct rpc_active *active)
     active->reply_bytes = NULL;
 }
 
+static void tell_ended(struct rpc_active *active, bool committed)
+{
+    struct rpc_write *write = active->write;
+    if (write->ended)
+        write->ended(write->ended_user, committed);
+    write->ended = NULL;
+}
+
 static forge_code attempt(struct rpc_active *active, bool *out_again)
 {
     bool unknown = false;
@@ -360,6 +376,7 @@ static forge_code attempt(struct rpc_active *active, bool *out_again)
         code = rpc_reply_pack(active);
     if (code == FORGE_OK)
         code = commit(active, &unknown);
+    tell_ended(active, code == FORGE_OK);
     if (code == FORGE_OK) {
         tell_own_caches(active);
         return FORGE_OK;

@@ -14,5 +14,8 @@ void rpc_write_seal_reply(struct rpc_call *call);
 /* The tenant of a write whose credential has none (CreateOrganization): claim, effect, audit and stored reply are bound to it.
  * Before the first db_run. */
 void rpc_write_set_organization(struct rpc_call *call, const struct forge_uuid *organization_id);
+/* What has to be done when this attempt of the write is over, whichever way, on its thread: ended(user, whether it was committed for
+ * certain). Once in an attempt. */
+void rpc_write_when_ended(struct rpc_call *call, void (*ended)(void *user, bool committed), void *user);
 
 #endif

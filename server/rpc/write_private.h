@@ -22,6 +22,8 @@ struct rpc_write {
     bool seals_reply, has_audit;
     struct rpc_write_change *changes, **changes_end;
     struct rpc_write_audit audit;
+    void (*ended)(void *user, bool committed); /* NULL = none */
+    void *ended_user;
     /* the table of writes in progress */
     struct rpc_write *next;
     struct rpc_active *owner;

@@ -47,7 +47,7 @@ LAYERS = {
     "tests/load": (["forge/", "google/", "wire/status.h", "load/"], []),
 }
 # what a service offers to others
-OFFERED = ["service/policy/in_force.h"]
+OFFERED = ["service/policy/in_force.h", "service/policy/violation_write.h"]
 # file -> guarded headers it may include beyond its folder's
 FILES = {
     "proto/wire/loop.c": [EPOLL],

@@ -1,9 +1,10 @@
 /* PolicyService/CheckPolicies: runs without a database connection unless a fact that a rule asks for stands there only. */
 #include "rpc/usage.h"
 #include "service/cost.h"
+#include "service/policy/book.h"
 #include "service/policy/count.h"
 #include "service/policy/engine.h"
-#include "service/policy/in_force_private.h"
+#include "service/policy/in_force.h"
 #include "service/policy/rate.h"
 #include "service/reply.h"
 #include "service/validate.h"

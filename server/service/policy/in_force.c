@@ -1,5 +1,6 @@
-#include "service/policy/in_force_private.h"
+#include "service/policy/in_force.h"
 
+#include "service/policy/book.h"
 #include "service/policy/count.h"
 #include "service/policy/engine.h"
 
@@ -45,6 +46,14 @@ static bool is_in_force(const struct policy_in_book *policy, const struct forge_
             return true;
     }
     return policy->attachment_count == 0;
+}
+
+static bool has_label(const struct policy_in_book *policy, const char *label)
+{
+    for (size_t i = 0; i < policy->attachment_count; i++)
+        if (policy->attachments[i].target == POLICY_TARGET_LABEL && strcmp(policy->attachments[i].label, label) == 0)
+            return true;
+    return false;
 }
 
 /* --- reviews --------------------------------------------------------------------------------------------------------- */
@@ -103,6 +112,16 @@ bool policy_review_select(struct policy_review *review, const char *label, const
     bool any = false;
     for (size_t i = 0; i < review->policy_count; i++) {
         review->in_force[i] = review->in_project[i] && is_in_force(&review->book->policies[i], &review->project_id, label, model_id);
+        any |= review->in_force[i];
+    }
+    return any;
+}
+
+bool policy_review_select_label(struct policy_review *review, const char *label)
+{
+    bool any = false;
+    for (size_t i = 0; i < review->policy_count; i++) {
+        review->in_force[i] = review->in_project[i] && has_label(&review->book->policies[i], label);
         any |= review->in_force[i];
     }
     return any;

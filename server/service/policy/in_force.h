@@ -45,11 +45,19 @@ void policy_review_end(struct policy_review *review);
 
 /* Which policies are in force for a thing with this label and model; "" or NULL: it has none. False: not one, it need not be checked. */
 bool policy_review_select(struct policy_review *review, const char *label, const struct forge_uuid *model_id);
+/* The policies that are attached to this label, whatever else they are attached to: for versions that it is moved to. False: not one. */
+bool policy_review_select_label(struct policy_review *review, const char *label);
 /* Checks against what policy_review_select() found (subject->in_force and deadline_ns are not looked at) and counts the answer: each
  * policy in force was evaluated once. The decision lives in the call's arena, also after policy_review_end(). On failure call->error says
  * why, and nothing is counted; the codes are those of policy_set_check(). */
 forge_code policy_review_check(struct policy_review *review, const struct policy_subject *subject,
                                struct policy_decision *out) FORGE_MUST_CHECK;
+
+/* The same in two steps, for checks that count only once what was checked is stored. The second one counts for each policy that is selected
+ * then that it was evaluated; action: the decision's policy_action. */
+forge_code policy_review_decide(const struct policy_review *review, const struct policy_subject *subject,
+                                struct policy_decision *out) FORGE_MUST_CHECK;
+void policy_review_count(struct policy_review *review, const Forge__V1__PolicyAction *action);
 
 /* A policy by its index (policy_finding.policy), before policy_review_end(). Texts are in the call's arena, NULL when that has overflowed.
  */

@@ -3,6 +3,7 @@
 
 #include "rpc/write.h"
 #include "service/prompt/content.h"
+#include "service/prompt/policy.h"
 #include "service/prompt/prompt.h"
 #include "service/reply.h"
 #include "service/validate.h"
@@ -224,7 +225,7 @@ static forge_code set_refuse(struct rpc_call *call, const Forge__V1__SetLabelReq
 
 forge_code prompt_set_label(struct rpc_call *call, const Forge__V1__SetLabelRequest *in, Forge__V1__Label *out)
 {
-    struct forge_uuid prompt_id, history_id;
+    struct forge_uuid prompt_id, project_id, history_id;
     struct found found;
     struct db_row row;
     forge_code rc = set_check(call, in, &prompt_id);
@@ -253,7 +254,8 @@ forge_code prompt_set_label(struct rpc_call *call, const Forge__V1__SetLabelRequ
     move.new_targets = out->targets;
     move.message = in->message;
     announce(call, "label.set", &row, &prompt_id, &move);
-    return FORGE_OK;
+    db_row_uuid(&row, "project_id", &project_id);
+    return prompt_policy_check_label(call, &project_id, &prompt_id, &move);
 }
 
 /* ---- DeleteLabel ---- */

@@ -23,7 +23,8 @@ void prompt_gate_check(struct rpc_call *call, const Forge__V1__PromotionGate *ga
 void prompt_gate_bind(struct db_stmt *stmt, const Forge__V1__PromotionGate *gate, const struct forge_uuid *dataset_id);
 /* The gate in the same columns of a row; NULL for one that asks for nothing. */
 Forge__V1__PromotionGate *prompt_gate_from_row(struct rpc_call *call, const struct db_row *row);
-/* A row of label_set, which has moved a label: FAILED_PRECONDITION when a version it points at now has not what its gate asks for. Blocks. */
+/* A row of label_set, which has moved a label: FAILED_PRECONDITION when a version it points at now has not what its gate asks for. Blocks.
+ */
 forge_code prompt_gate_refuse(struct rpc_call *call, const struct forge_uuid *prompt_id, const char *label,
                               const struct db_row *row) FORGE_MUST_CHECK;
 /* A row with the columns of label_list_protections. */

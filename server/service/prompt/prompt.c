@@ -6,6 +6,7 @@
 #include "rpc/write.h"
 #include "service/prompt/content.h"
 #include "service/prompt/label.h"
+#include "service/prompt/policy.h"
 #include "service/prompt/reference.h"
 #include "service/prompt/tag.h"
 #include "service/prompt/word.h"
@@ -104,6 +105,8 @@ forge_code prompt_create(struct rpc_call *call, const Forge__V1__CreatePromptReq
         rc = prompt_references_store(call, &id, out->version, &content);
     if (rc == FORGE_OK)
         rc = prompt_words_store_prompt(call, out);
+    if (rc == FORGE_OK)
+        rc = prompt_policy_check_new(call, &project_id, &id, &content, out);
     if (rc == FORGE_OK)
         rpc_write_change(call, "prompt", &id, &project_id);
     return rc;

@@ -2,6 +2,7 @@
 #include "rpc/page.h"
 #include "rpc/write.h"
 #include "service/prompt/content.h"
+#include "service/prompt/policy.h"
 #include "service/prompt/prompt.h"
 #include "service/prompt/reference.h"
 #include "service/prompt/word.h"
@@ -113,7 +114,9 @@ forge_code prompt_create_version(struct rpc_call *call, const Forge__V1__CreateP
     if (!out->existing || is_moved)
         rpc_write_change(call, "prompt", &prompt_id, &project_id);
     rc = version_from_row(call, &row, out);
-    return rc == FORGE_OK && is_moved ? words_store(call, &row, out) : rc;
+    if (rc == FORGE_OK && is_moved)
+        rc = words_store(call, &row, out);
+    return rc == FORGE_OK && !out->existing ? prompt_policy_check_version(call, &project_id, &prompt_id, &content, out) : rc;
 }
 
 forge_code prompt_get_version(struct rpc_call *call, const Forge__V1__GetPromptVersionRequest *in, Forge__V1__PromptVersion *out)

@@ -82,6 +82,7 @@ struct rpc_group_kind {
     forge_code (*run)(struct db_session *db, struct forge_arena *arena, const struct forge_uuid *organization_id, void *const *works,
                       size_t count, struct forge_error *error);
     forge_code (*finish)(struct rpc_call *call, void *work, ProtobufCMessage *reply);
+    void (*end)(struct rpc_call *call, void *work); /* the last thing, whatever became of the call; NULL = nothing is to be done */
 };
 forge_code rpc_call_join(struct rpc_call *call, const struct rpc_group_kind *kind, void *work, size_t weight) FORGE_MUST_CHECK;
 

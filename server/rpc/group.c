@@ -36,6 +36,8 @@ struct group {
 static void finish(struct rpc_active *active, forge_code code)
 {
     active->code = code;
+    if (active->join.kind->end != NULL)
+        active->join.kind->end(&active->call, active->join.work);
     rpc_active_hand_back(active, RPC_STEP_FINISH);
 }
 

@@ -9,13 +9,6 @@
 
 enum { SPANS_PER_CALL_MAX = 1000, MILLISECOND_US = 1000, MINUTE_MS = 60000 };
 
-/* The spans of a call that can be stored; index: which one of the request each is. */
-struct batch {
-    struct forge_uuid project_id;
-    struct trace_span *spans;
-    size_t count, *index;
-};
-
 static Forge__V1__SpanVerdict *verdict_add(struct rpc_call *call, Forge__V1__IngestSpansResponse *out)
 {
     Forge__V1__SpanVerdict *verdict = reply_message(call, &forge__v1__span_verdict__descriptor);
@@ -63,18 +56,17 @@ static bool span_read(struct rpc_call *call, const Forge__V1__Span *in, const st
     return is_in_window(call, out, verdict);
 }
 
-static forge_code batch_fill(struct rpc_call *call, const Forge__V1__IngestSpansRequest *in, const struct trace_defaults *defaults,
-                             struct batch *batch, Forge__V1__IngestSpansResponse *out)
+static forge_code batch_fill(struct rpc_call *call, const Forge__V1__IngestSpansRequest *in, struct trace_batch *batch,
+                             Forge__V1__IngestSpansResponse *out)
 {
     out->verdicts = forge_arena_calloc(call->arena, in->n_spans, sizeof out->verdicts[0]);
-    if (batch != NULL)
-        *batch = (struct batch){.project_id = defaults->project_id,
-                                .spans = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->spans),
-                                .index = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->index)};
+    batch->in = in->spans;
+    batch->spans = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->spans);
+    batch->index = forge_arena_calloc(call->arena, in->n_spans, sizeof *batch->index);
     for (size_t i = 0; i < in->n_spans && !forge_arena_has_overflowed(call->arena); i++) {
         Forge__V1__SpanVerdict *verdict = verdict_add(call, out);
         struct trace_span *span = &batch->spans[batch->count];
-        if (verdict == NULL || !span_read(call, in->spans[i], defaults, span, verdict->verdict))
+        if (verdict == NULL || !span_read(call, in->spans[i], &batch->defaults, span, verdict->verdict))
             continue;
         batch->index[batch->count++] = i;
     }
@@ -85,11 +77,13 @@ static forge_code batch_fill(struct rpc_call *call, const Forge__V1__IngestSpans
 
 /* --- verdicts -------------------------------------------------------------------------------------------------------- */
 
-static void verdict_set(struct rpc_call *call, const struct trace_span *span, Forge__V1__ItemVerdict *verdict)
+static void verdict_set(struct rpc_call *call, const struct trace_span *span, Forge__V1__SpanVerdict *out)
 {
+    Forge__V1__ItemVerdict *verdict = out->verdict;
     switch (span->outcome) {
     case TRACE_ACCEPTED:
         verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED;
+        out->policy_action = (Forge__V1__PolicyAction)span->policy_action;
         return;
     case TRACE_DUPLICATE:
         verdict->outcome = FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_DUPLICATE;
@@ -121,9 +115,9 @@ static void add_saturated(int64_t *sum, int64_t amount)
         *sum = INT64_MAX;
 }
 
-static void count_used(struct rpc_call *call, const struct batch *batch)
+static void count_used(struct rpc_call *call, const struct trace_batch *batch)
 {
-    const struct forge_uuid *project_id = &batch->project_id;
+    const struct forge_uuid *project_id = &batch->defaults.project_id;
     int64_t spans = 0, bytes = 0, tokens = 0, cost_micros = 0;
     for (size_t i = 0; i < batch->count; i++) {
         const struct trace_span *span = &batch->spans[i];
@@ -170,13 +164,13 @@ static forge_code store_all(struct db_session *db, struct forge_arena *arena, co
 {
     size_t span_count = 0;
     for (size_t i = 0; i < count; i++)
-        span_count += ((const struct batch *)works[i])->count;
+        span_count += ((const struct trace_batch *)works[i])->count;
     struct trace_span **spans = forge_arena_calloc(arena, span_count, sizeof(struct trace_span *));
     if (spans == NULL)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "the spans need too much memory");
     span_count = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct batch *batch = works[i];
+        const struct trace_batch *batch = works[i];
         for (size_t j = 0; j < batch->count; j++)
             spans[span_count++] = &batch->spans[j];
     }
@@ -185,27 +179,42 @@ static forge_code store_all(struct db_session *db, struct forge_arena *arena, co
 
 static forge_code ingest_finish(struct rpc_call *call, void *work, ProtobufCMessage *reply)
 {
-    const struct batch *batch = work;
+    struct trace_batch *batch = work;
     Forge__V1__IngestSpansResponse *out = (Forge__V1__IngestSpansResponse *)reply;
     if (batch->count > 0 && batch->spans[0].outcome == TRACE_NO_PROJECT) /* of one, of all */
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &batch->project_id));
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &batch->defaults.project_id));
     for (size_t i = 0; i < batch->count; i++)
-        verdict_set(call, &batch->spans[i], out->verdicts[batch->index[i]]->verdict);
+        verdict_set(call, &batch->spans[i], out->verdicts[batch->index[i]]);
     count_verdicts(out);
     count_used(call, batch);
+    trace_policy_count(batch);
     return FORGE_OK;
 }
 
-static const struct rpc_group_kind together = {.weight_max = SPANS_PER_CALL_MAX, .run = store_all, .finish = ingest_finish};
+static void ingest_end(struct rpc_call *call, void *work)
+{
+    struct trace_batch *batch = work;
+    policy_review_end(&batch->review);
+}
+
+static const struct rpc_group_kind together = {
+    .weight_max = SPANS_PER_CALL_MAX, .run = store_all, .finish = ingest_finish, .end = ingest_end};
 
 forge_code trace_ingest_spans(struct rpc_call *call, const Forge__V1__IngestSpansRequest *in, Forge__V1__IngestSpansResponse *out)
 {
-    struct trace_defaults defaults;
-    struct batch *batch = forge_arena_alloc(call->arena, sizeof *batch);
-    forge_code rc = request_check(call, in, &defaults);
+    struct trace_batch *batch = forge_arena_calloc(call->arena, 1, sizeof *batch);
+    if (batch == NULL)
+        return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the spans need too much memory");
+    forge_code rc = request_check(call, in, &batch->defaults);
     if (rc == FORGE_OK)
-        rc = batch_fill(call, in, &defaults, batch, out);
+        rc = batch_fill(call, in, batch, out);
     if (rc != FORGE_OK)
         return rc;
-    return batch->count > 0 ? rpc_call_join(call, &together, batch, batch->count) : ingest_finish(call, batch, &out->base);
+    if (batch->count == 0)
+        return ingest_finish(call, batch, &out->base);
+    rc = trace_policy_check(call, batch);
+    if (rc == FORGE_OK)
+        return rpc_call_join(call, &together, batch, batch->count);
+    policy_review_end(&batch->review);
+    return rc;
 }

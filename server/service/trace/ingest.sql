@@ -38,19 +38,22 @@ WITH fresh AS (
     INSERT INTO spans (organization_id, project_id, trace_id, span_id, started_at, parent_span_id, name, kind, start_ns, end_ns, status,
                        status_message, provider, model, model_id, parameters, input_tokens, cache_read_tokens, cache_write_tokens,
                        output_tokens, reasoning_tokens, cost_micros, price_id, time_to_first_token_us, prompt_id, prompt_version,
-                       prompt_label, session_id, user_id, input, output, details, content_hash, ingested_at)
+                       prompt_label, session_id, user_id, input, output, details, content_hash, policy_action, ingested_at)
     SELECT $1, s.project_id, s.trace_id, s.span_id, s.started_at, s.parent_span_id, s.name, s.kind, s.start_ns, s.end_ns, s.status,
            s.status_message, s.provider, s.model, s.model_id, s.parameters, s.input_tokens, s.cache_read_tokens, s.cache_write_tokens,
            s.output_tokens, s.reasoning_tokens, NULLIF(s.cost_micros, -1), s.price_id, NULLIF(s.time_to_first_token_us, 0), s.prompt_id,
-           NULLIF(s.prompt_version, 0), s.prompt_label, s.session_id, s.user_id, s.input, s.output, s.details, s.content_hash, $2
+           NULLIF(s.prompt_version, 0), s.prompt_label, s.session_id, s.user_id, s.input, s.output, s.details, s.content_hash,
+           s.policy_action, $2
     FROM unnest($3::uuid[], $4::bytea[], $5::bytea[], $6::timestamptz[], $7::bytea[], $8::text[], $9::integer[], $10::bigint[],
                 $11::bigint[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::uuid[], $17::text[], $18::bigint[],
                 $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[], $24::uuid[], $25::bigint[], $26::uuid[],
-                $27::integer[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::bytea[], $34::bytea[])
+                $27::integer[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[], $33::bytea[], $34::bytea[],
+                $35::integer[])
          WITH ORDINALITY AS s (project_id, trace_id, span_id, started_at, parent_span_id, name, kind, start_ns, end_ns, status,
                                status_message, provider, model, model_id, parameters, input_tokens, cache_read_tokens,
                                cache_write_tokens, output_tokens, reasoning_tokens, cost_micros, price_id, time_to_first_token_us,
-                               prompt_id, prompt_version, prompt_label, session_id, user_id, input, output, details, content_hash, ordinal)
+                               prompt_id, prompt_version, prompt_label, session_id, user_id, input, output, details, content_hash,
+                               policy_action, ordinal)
     ORDER BY s.ordinal
     ON CONFLICT DO NOTHING
     RETURNING project_id, trace_id, span_id, started_at, parent_span_id, name, start_ns, end_ns, status, input_tokens, cache_read_tokens,

@@ -5,6 +5,7 @@
 
 #include "db/column.h"
 #include "rpc/call.h"
+#include "service/policy/violation_write.h"
 #include "wire/crypto.h"
 
 #include "forge/v1/trace.pb-c.h"
@@ -41,6 +42,10 @@ struct trace_span {
     struct db_bytes details; /* all that no column holds, as a packed Span */
     struct db_bytes content_hash;
     size_t packed_bytes;
+    int32_t policy_action;                         /* Forge__V1__PolicyAction */
+    struct policy_violations violations;           /* written when it is accepted */
+    const Forge__V1__PolicyAction *policy_verdict; /* by policy, for statistics; NULL: none was in force */
+    struct forge_uuid policy_model_id;             /* that they were selected by */
     enum trace_outcome outcome;
     size_t order;                   /* among the spans that are stored with it */
     const struct trace_span *first; /* of these, the one with the same identity that comes before it; NULL = none */
@@ -69,5 +74,28 @@ struct db_bytes trace_id_bytes(struct rpc_call *call, const char *digits);
 /* span_pack.c: details and content_hash; the hash is of what was sent, whatever a later server makes columns of: of the ids in lower case,
  * the attributes of each list once and in the order of their keys, resource and scope filled in from the defaults. */
 void trace_span_pack(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults, struct trace_span *out);
+/* Makes the details anew from a span that policies have changed; the hash stays that of what was sent. */
+void trace_details_pack(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults, struct trace_span *out);
+
+/* What a request says and what was made of it. */
+struct trace_batch {
+    struct trace_defaults defaults;
+    Forge__V1__Span *const *in; /* of the request */
+    struct trace_span *spans;   /* that can be stored */
+    size_t count, *index;       /* which one of the request each is */
+    struct policy_review review;
+};
+/* span_policy.c: begins the review of the batch, which the caller ends. Checks each span against the policies in force, takes from its
+ * columns and details what they do not let pass, and notes the violations, of which nothing is counted or written yet. Blocks. */
+forge_code trace_policy_check(struct rpc_call *call, struct trace_batch *batch) FORGE_MUST_CHECK;
+/* Counts what was checked of the spans that were accepted. */
+void trace_policy_count(struct trace_batch *batch);
+
+/* span_redact.c. Blocked: neither column nor detail keeps a text that may be of the input or output. */
+void trace_span_remove_content(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults,
+                               struct trace_span *span);
+/* Masked: what the review's policies mask in the rest of the span is masked too; its input and output are already. */
+forge_code trace_span_mask_content(struct policy_review *review, const Forge__V1__Span *in, const struct trace_defaults *defaults,
+                                   struct trace_span *span) FORGE_MUST_CHECK;
 
 #endif

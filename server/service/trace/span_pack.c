@@ -148,6 +148,13 @@ static struct db_bytes pack(struct rpc_call *call, const Forge__V1__Span *span)
     return (struct db_bytes){bytes, bytes != NULL ? size : 0};
 }
 
+void trace_details_pack(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults, struct trace_span *out)
+{
+    const Forge__V1__Span details = details_of(call, in, defaults);
+    if (!forge_arena_has_overflowed(call->arena)) /* else rpc sees it */
+        out->details = pack(call, &details);
+}
+
 void trace_span_pack(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults, struct trace_span *out)
 {
     const Forge__V1__Span details = details_of(call, in, defaults), fields = fields_of(call, in);

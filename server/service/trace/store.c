@@ -130,6 +130,7 @@ static const struct column columns[] = {
     COLUMN(TEXT, output),
     COLUMN(BYTES, details),
     COLUMN(BYTES, content_hash),
+    COLUMN(INT32, policy_action),
 };
 enum { COLUMNS = sizeof columns / sizeof columns[0] };
 
@@ -314,6 +315,13 @@ static forge_code set_prices(struct store *store)
     return FORGE_OK;
 }
 
+forge_code trace_price(struct db_session *db, struct forge_arena *arena, const struct forge_uuid *organization_id,
+                       struct trace_span **spans, size_t count, struct forge_error *error)
+{
+    struct store store = {.db = db, .arena = arena, .organization_id = organization_id, .spans = spans, .count = count, .error = error};
+    return set_prices(&store);
+}
+
 /* --- storing --------------------------------------------------------------------------------------------------------- */
 
 static forge_code insert(struct store *store)
@@ -343,6 +351,24 @@ static forge_code compare(struct store *store)
     return rc;
 }
 
+/* What policies found on the spans that are really new goes out with COMMIT. */
+static void queue_violations(struct store *store)
+{
+    const struct list stored = pick(store, is_chosen);
+    size_t count = 0;
+    for (size_t i = 0; i < stored.count; i++)
+        count += stored.spans[i]->violations.count;
+    const struct policy_violation **violations =
+        count > 0 ? forge_arena_calloc(store->arena, count, sizeof(const struct policy_violation *)) : NULL;
+    if (violations == NULL)
+        return; /* rpc sees an overflow */
+    count = 0;
+    for (size_t i = 0; i < stored.count; i++)
+        for (size_t j = 0; j < stored.spans[i]->violations.count; j++)
+            violations[count++] = &stored.spans[i]->violations.list[j];
+    policy_violations_queue(store->db, store->organization_id, store->now_us, violations, count);
+}
+
 /* What an attempt before has found, but for days without a partition. */
 static void forget(struct trace_span *span)
 {
@@ -366,6 +392,10 @@ static forge_code store_once(struct store *store)
         rc = insert(store);
     if (rc == FORGE_OK)
         rc = compare(store);
+    if (rc == FORGE_OK)
+        queue_violations(store);
+    if (rc == FORGE_OK && forge_arena_has_overflowed(store->arena))
+        rc = forge_error_set(store->error, FORGE_RESOURCE_EXHAUSTED, "the spans need too much memory");
     if (rc == FORGE_OK)
         return db_tx_commit(store->db, &unknown, store->error);
     db_tx_rollback(store->db);

@@ -9,7 +9,8 @@
  *  - A prompt gets the versions it does not have yet, in their order, compared by what content_hash covers. The one with make_current, else
  *    the last, becomes current. Where the manifest gives tags the prompt has exactly these. Prompts that others refer to come first, with
  *    the labels that they are named by.
- *  - A label points where the manifest says, by the server's numbers of versions. Rules that protect labels are made, never taken away.
+ *  - A label points where the manifest says, by the server's numbers of versions. Rules that protect labels
+ *    are made, never taken away; a gate that the manifest gives replaces the one that is there, another one stays.
  *  - A dataset gets the items it does not have so, as its next version; it keeps those that the manifest does not have.
  *  - An evaluation, found by its name, prompt and dataset, gets its results and is completed; one that has ended is left alone. Without
  *    results in the manifest it is left running.

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { PROJECT, PROMPT }; /* among the references of both kinds */
+enum { PROJECT, PROMPT, DATASET }; /* among the references of both kinds; labels have no dataset */
 
 static const Forge__V1__SetLabelRequest *label_of(const struct apply_object *object)
 {
@@ -106,10 +106,40 @@ int apply_run_label(struct apply *apply, struct apply_object *object)
 
 /* ---- rules ---- */
 
+static const Forge__V1__PromotionGate *gate_of(const struct apply_object *object)
+{
+    return ((const Forge__V1__ProtectLabelRequest *)object->manifest->request)->gate;
+}
+
+static bool check_gate(struct apply *apply, const struct apply_object *object)
+{
+    const Forge__V1__PromotionGate *gate = gate_of(object);
+    size_t problems = apply->manifest.problem_count;
+    if (gate && *gate->dataset_id)
+        manifest_add_problem(&apply->manifest, &object->manifest->position, "gate.dataset_id: name the dataset in a field \"dataset\"");
+    if (object->references[DATASET] && !gate)
+        manifest_add_problem(&apply->manifest, &object->manifest->position, "dataset: there is no gate that asks for it");
+    return apply->manifest.problem_count == problems;
+}
+
+/* A gate that the manifest does not have stays as it is. */
+static bool is_same_gate(const struct apply_object *object, const Forge__V1__PromotionGate *found)
+{
+    const Forge__V1__PromotionGate *wanted = gate_of(object);
+    if (!wanted || !found)
+        return !wanted;
+    return wanted->require_evaluation == found->require_evaluation && wanted->min_score == found->min_score &&
+           wanted->min_result_count == found->min_result_count && !strcmp(id_of(object->references[DATASET]), found->dataset_id) &&
+           (!object->references[DATASET] || object->references[DATASET]->id) &&
+           wanted->require_no_open_blocking_violations == found->require_no_open_blocking_violations;
+}
+
 int apply_plan_protection(struct apply *apply, struct apply_object *object)
 {
     const Forge__V1__ListLabelsResponse *listed;
     const struct apply_object *prompt = object->references[PROMPT];
+    if (!check_gate(apply, object))
+        return CLI_OK;
     int code = list(apply, object, &listed);
     if (code != CLI_OK)
         return code;
@@ -118,18 +148,24 @@ int apply_plan_protection(struct apply *apply, struct apply_object *object)
     for (size_t i = 0; listed && i < listed->n_protections; i++)
         if (!strcmp(listed->protections[i]->prompt_id, id_of(prompt)))
             object->found = &listed->protections[i]->base;
-    if (object->found) /* one with a gate need not protect */
-        object->action =
-            ((const Forge__V1__LabelProtection *)object->found)->protected_ || apply->is_create_only ? APPLY_UNCHANGED : APPLY_UPDATE;
+    const Forge__V1__LabelProtection *found = (const Forge__V1__LabelProtection *)object->found;
+    if (found) /* one with a gate need not protect */
+        object->action = (found->protected_ && is_same_gate(object, found->gate)) || apply->is_create_only ? APPLY_UNCHANGED : APPLY_UPDATE;
     return CLI_OK;
 }
 
 int apply_run_protection(struct apply *apply, struct apply_object *object)
 {
     Forge__V1__ProtectLabelRequest request = FORGE__V1__PROTECT_LABEL_REQUEST__INIT;
+    Forge__V1__PromotionGate gate = FORGE__V1__PROMOTION_GATE__INIT;
     ProtobufCMessage *reply;
     if (object->found) /* the call sets the whole rule: its gate stays */
         field_copy_all(&request.base, object->found);
+    if (gate_of(object)) {
+        gate = *gate_of(object);
+        field_set_text(&gate.base, "dataset_id", id_of(object->references[DATASET]));
+        request.gate = &gate;
+    }
     field_set_text(&request.base, "project_id", id_of(object->references[PROJECT]));
     field_set_text(&request.base, "prompt_id", id_of(object->references[PROMPT]));
     field_set_text(&request.base, "label", object->name);

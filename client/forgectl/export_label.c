@@ -25,12 +25,33 @@ static int print_label(struct apply *apply, const Forge__V1__Label *label, const
     return export_print_object(apply, object, ok);
 }
 
+/* The gate of a rule, and the name of the dataset it asks for beside it. */
+static int add_gate(struct apply *apply, json_t *object, const Forge__V1__LabelProtection *rule)
+{
+    Forge__V1__ProtectLabelRequest plain = FORGE__V1__PROTECT_LABEL_REQUEST__INIT;
+    Forge__V1__PromotionGate gate = *rule->gate;
+    Forge__V1__GetDatasetRequest request = FORGE__V1__GET_DATASET_REQUEST__INIT;
+    ProtobufCMessage *dataset;
+    field_set_text(&request.base, "id", gate.dataset_id);
+    field_set_text(&gate.base, "dataset_id", "");
+    plain.gate = &gate;
+    bool ok = export_add_resource(apply, object, plain.base.descriptor, &plain.base);
+    int code = *rule->gate->dataset_id ? apply_call(apply, FORGE_METHOD_EVALUATION_GET_DATASET, &request.base, &dataset) : CLI_OK;
+    if (code == CLI_OK && *rule->gate->dataset_id)
+        ok = export_add(object, "dataset", json_string(field_text(dataset, "name"))) && ok;
+    return code == CLI_OK && !ok ? cli_fail(CLI_FAILED, "no memory") : code;
+}
+
 /* prompt: NULL for a rule of the project. */
 static int print_rule(struct apply *apply, const Forge__V1__LabelProtection *rule, const char *prompt, const char *project)
 {
     json_t *object = export_new_object("protection", project);
     bool ok = (!prompt || export_add(object, "prompt", json_string(prompt))) && export_add(object, "label", json_string(rule->label));
-    return export_print_object(apply, object, ok);
+    int code = ok && rule->gate ? add_gate(apply, object, rule) : CLI_OK;
+    if (code == CLI_OK)
+        return export_print_object(apply, object, ok);
+    json_decref(object);
+    return code;
 }
 
 /* The rules of the first page of labels that are for this prompt; "" = for all prompts of the project. */

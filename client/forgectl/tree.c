@@ -164,8 +164,9 @@ static const struct cli_command root_commands[] = {
     {.name = "apply",
      .summary = "Make what manifests describe: create what is missing, update what differs",
      .description =
-         "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, label, protection,\n"
-         "execution, dataset, evaluation) and the fields of that kind's Create request as forgectl describe shows them, with names where\n"
+         "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, label,\n"
+         "execution, dataset, evaluation, protection) and the fields of that kind's Create request as forgectl describe shows them, with "
+         "names where\n"
          "the request has ids. All of it is\n"
          "checked first, then the plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying\n"
          "again changes nothing, and after an interruption it does the rest. A manifest with an organization is applied as its admin,\n"

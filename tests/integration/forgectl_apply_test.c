@@ -85,7 +85,7 @@ static void test_apply_tells_every_problem_at_once(void **state)
         1, "",
         "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
         "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, provider, model, prompt, label, "
-        "protection, execution, dataset, evaluation\n"
+        "execution, dataset, evaluation, protection\n"
         "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
         "forgectl apply -f m.yaml");
     expect_output(1, "", NULL, "for i in $(seq 30); do echo \"field$i: x\"; done | forgectl apply -f -");
@@ -386,7 +386,24 @@ static void test_apply_of_labels(void **state)
     expect_output(71, NULL, NULL, "FORGE_TOKEN=%s forgectl apply -f labels.yaml", world.home.write_key);
     forgectl_write_file("m.yaml", "kind: label\nproject: Library\nprompt: pointed\nlabel: live\n---\n"
                                   "kind: protection\nproject: Library\nlabel: live\nprotected: false\n");
-    expect_output(1, "", "forgectl: m.yaml:9:1: unknown field \"protected\"; protection has project, prompt, label\n",
+    expect_output(1, "", "forgectl: m.yaml:9:1: unknown field \"protected\"; protection has project, prompt, dataset, label, gate\n",
+                  "forgectl apply -f m.yaml");
+    /* A gate with what it asks for; it stays where a manifest says nothing of it. */
+    forgectl_write_file("m.yaml", "kind: protection\nproject: Library\nlabel: live\ndataset: golden\n"
+                                  "gate: {require_evaluation: true, min_score: 0.75, require_no_open_blocking_violations: true}\n"
+                                  "---\nkind: dataset\nproject: Library\nname: golden\n");
+    expect_output(0, "+ dataset golden in Library\n~ protection live in Library (all prompts)\n1 to create, 1 to update, 0 unchanged\n",
+                  NULL, "forgectl apply -f m.yaml");
+    expect_output(0, "0 to create, 0 to update, 2 unchanged\n", "", "forgectl apply -f m.yaml | tail -1");
+    expect_output(
+        0, "0 to create, 0 to update, 5 unchanged\n", "",
+        "forgectl apply -f labels.yaml --create-only | tail -1; forgectl label list --project Library | grep -q 'live is protected and"
+        " has a gate'");
+    forgectl_write_file("m.yaml", "kind: protection\nproject: Library\nlabel: live\ngate: {dataset_id: x}\n"
+                                  "---\nkind: protection\nproject: Library\nlabel: other\ndataset: golden\n");
+    expect_output(1, "",
+                  "forgectl: m.yaml:1:1: gate.dataset_id: name the dataset in a field \"dataset\"\n"
+                  "forgectl: m.yaml:6:1: dataset: there is no gate that asks for it\n",
                   "forgectl apply -f m.yaml");
     forgectl_write_file("m.yaml", "kind: label\nproject: Library\nprompt: pointed\nlabel: live\n");
     expect_output(1, "", "forgectl: m.yaml:1:1: version or split is missing\n", "forgectl apply -f m.yaml");
@@ -406,10 +423,14 @@ static void test_export_of_labels(void **state)
                   "", "forgectl export pointed --project Library | sed -n '/kind: label/,$p' | sed '1s/^/---\\n/'");
     expect_output(0, "1\n", "",
                   "forgectl export --project Library | grep -A2 'kind: protection' | grep -A1 'project: Library' | grep -c 'label: live'");
-    expect_output(0, "", "", "forgectl export --project Library > exported.yaml && forgectl apply -f exported.yaml -o name");
+    expect_output(0,
+                  "label: live\ngate:\n  require_evaluation: true\n  min_score: 0.75\n  require_no_open_blocking_violations: true\n"
+                  "dataset: golden\n",
+                  "", "forgectl export --project Library | sed -n '/kind: protection/,$p' | sed -n '/label: live/,/dataset/p'");
+    expect_output(0, "", "", "forgectl export --project Library --evaluations > exported.yaml && forgectl apply -f exported.yaml -o name");
     forgectl_set("FORGE_TOKEN", world.foreign.admin_key);
     expect_output(0, NULL, NULL, "forgectl apply -f exported.yaml");
-    expect_output(0, "", "", "forgectl export --project Library | diff - exported.yaml");
+    expect_output(0, "", "", "forgectl export --project Library --evaluations | diff - exported.yaml");
     forgectl_set("FORGE_TOKEN", world.home.admin_key);
 }
 

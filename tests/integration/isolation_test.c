@@ -1,6 +1,7 @@
 /* Who may see what: every method of the server, called by its own organization, by another one, without a credential, with a revoked key
  * and with a key bound to another project, each before and after the server has the credential in its cache. Nothing of the first
  * organization may show in what the others are answered, and nothing of it may change. A method that is added needs a row here. */
+#include "isolation_rows.h"
 #include "support/world.h"
 #include "wire/clock.h"
 #include "wire/json.h"
@@ -13,255 +14,9 @@
 
 #include <cmocka.h>
 
-#define CONTROL "forge.v1.ControlService/"
-#define ORGANIZATION "forge.v1.OrganizationService/"
-#define PROJECT "forge.v1.ProjectService/"
-#define PROMPT "forge.v1.PromptService/"
-#define EVALUATION "forge.v1.EvaluationService/"
-#define TRACE "forge.v1.TraceService/"
-#define HIDDEN_TRACE "0af7651916cd43dd8448eb211c80319d"
-#define POLICY "forge.v1.PolicyService/"
 #define TEXT(text) ((char *)(uintptr_t)(text)) /* protobuf-c has char * for what it only reads */
 
-/* What a caller needs. SESSION: the token of a user's login; where that is called with a key, PERMISSION_DENIED. */
-enum need { PUBLIC, ANY_KEY, SESSION, OPERATOR };
-
-/* request: JSON; $o organization, $p project, $q prompt, $k API key, $u user, $a service account, $d dataset, $v model provider, $m model,
- * $e evaluation, $s score, $l policy, $b violation, all of the organization at home; $n a new number, $t the time in nanoseconds. */
-static const struct row {
-    const char *method, *request;
-    enum need need;
-    forge_code foreign, bound; /* what the other organization and the key of another project get */
-} rows[] = {
-    {CONTROL "Ping", "{}", PUBLIC, FORGE_OK, FORGE_OK},
-    {CONTROL "CheckHealth", "{}", PUBLIC, FORGE_OK, FORGE_OK},
-    {CONTROL "Reflect", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {CONTROL "CancelCall", "{\"request_id\": \"$q\"}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "CreateOrganization",
-     "{\"name\": \"Third $n\", \"admin_email\": \"admin$n@third.example\", \"admin_password\": \"long enough $n\"}", OPERATOR,
-     FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "GetOrganization", "{\"id\": \"$o\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "GetOrganization", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "UpdateOrganization", "{\"id\": \"$o\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "UpdateOrganization", "{\"description\": \"changed $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "DeleteOrganization", "{\"id\": \"$o\", \"confirm_name\": \"not its name\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListOrganizations", "{}", OPERATOR, FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "CreateUser", "{\"email\": \"user$n@third.example\", \"role\": \"ROLE_VIEWER\", \"password\": \"long enough $n\"}",
-     ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "GetUser", "{\"id\": \"$u\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "GetUser", "{\"email\": \"spy@home.example\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "ListUsers", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "UpdateUser", "{\"id\": \"$u\", \"display_name\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "DeleteUser", "{\"id\": \"$u\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "Login", "{\"email\": \"nobody$n@home.example\", \"password\": \"guess $n\"}", PUBLIC, FORGE_UNAUTHENTICATED,
-     FORGE_UNAUTHENTICATED},
-    {ORGANIZATION "Logout", "{}", SESSION, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ChangePassword", "{\"current_password\": \"guess $n\", \"new_password\": \"long enough $n\"}", SESSION,
-     FORGE_PERMISSION_DENIED, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "CreateApiKey", "{\"name\": \"key $n\", \"scopes\": [\"SCOPE_READ\"], \"project_id\": \"$p\"}", SESSION, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListApiKeys", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "ListApiKeys", "{\"project_id\": \"$p\", \"show_revoked\": true}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "RevokeApiKey", "{\"id\": \"$k\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {ORGANIZATION "CreateServiceAccount", "{\"name\": \"account $n\", \"role\": \"ROLE_VIEWER\", \"project_id\": \"$p\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListServiceAccounts", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "DeleteServiceAccount", "{\"id\": \"$a\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {ORGANIZATION "CreateModelProvider", "{\"name\": \"Provider $n\", \"credential\": \"sk-0123456789-$n\"}", ANY_KEY, FORGE_OK,
-     FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "GetModelProvider", "{\"id\": \"$v\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "GetModelProvider", "{\"name\": \"Clandestine\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "ListModelProviders", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "UpdateModelProvider", "{\"id\": \"$v\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "DeleteModelProvider", "{\"id\": \"$v\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "CreateAiModel", "{\"provider_id\": \"$v\", \"name\": \"model $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "GetAiModel", "{\"id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_OK},
-    {ORGANIZATION "ListAiModels", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "ListAiModels", "{\"provider_id\": \"$v\"}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "UpdateAiModel", "{\"id\": \"$m\", \"aliases\": [\"alias $n\"]}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "DeleteAiModel", "{\"id\": \"$m\", \"etag\": \"not its etag\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "SetModelPrice",
-     "{\"model_id\": \"$m\", \"usage_prices\": [{\"usage_type\": \"USAGE_TYPE_INPUT\", \"micros_per_million_tokens\": \"$n\"}]}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListModelPrices", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "ListModelPrices", "{\"model_id\": \"$m\", \"effective_at\": \"2100-01-01T00:00:00Z\"}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {ORGANIZATION "GetUsage", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "GetUsage", "{\"by_project\": true}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListAuditEvents", "{\"include_canonical\": true}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListAuditEvents", "{\"target_id\": \"$k\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListAuditEvents", "{\"actor_id\": \"$u\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListAuditEvents", "{\"action\": \"api_key.create\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "ListAuditEvents", "{\"start_time\": \"2020-01-01T00:00:00Z\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {ORGANIZATION "VerifyAuditLog", "{}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {PROJECT "CreateProject", "{\"name\": \"Project $n\"}", ANY_KEY, FORGE_OK, FORGE_PERMISSION_DENIED},
-    {PROJECT "GetProject", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROJECT "GetProject", "{\"name\": \"Private\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROJECT "ListProjects", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {PROJECT "UpdateProject", "{\"id\": \"$p\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROJECT "DeleteProject", "{\"id\": \"$p\", \"confirm_name\": \"not its name\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROJECT "GetProjectSummary", "{\"id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "CreatePrompt", "{\"project_id\": \"$p\", \"name\": \"new $n\", \"content\": \"x\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {PROMPT "GetPrompt", "{\"id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPrompt", "{\"id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPrompt", "{\"project_id\": \"$p\", \"name\": \"secret\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "UpdatePrompt", "{\"id\": \"$q\", \"description\": \"changed $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "DeletePrompt", "{\"id\": \"$q\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPromptVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "BatchGetPrompts", "{\"requests\": [{\"id\": \"$q\"}, {\"project_id\": \"$p\", \"name\": \"secret\"}]}", ANY_KEY, FORGE_OK,
-     FORGE_OK},
-    {PROMPT "DiffPromptVersions", "{\"prompt_id\": \"$q\", \"base_version\": 1, \"target_version\": 1}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_NOT_FOUND},
-    {PROMPT "SetCurrentVersion", "{\"prompt_id\": \"$q\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"y $n {{name}}\", \"make_current\": true}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"z $n\", \"model_id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_NOT_FOUND},
-    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"query\": \"plutonium\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"model_id\": \"$m\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "CreatePromptVersion", "{\"prompt_id\": \"$q\", \"content\": \"PLUTONIUM {{name}}\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_NOT_FOUND},
-    {PROMPT "ListPromptVersions", "{\"prompt_id\": \"$q\", \"view\": \"PROMPT_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "WatchPrompts", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "RecordExecution", "{\"prompt_id\": \"$q\", \"rating\": 3, \"notes\": \"note $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "RecordExecutions", "{\"requests\": [{\"prompt_id\": \"$q\", \"version\": 1}]}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {PROMPT "ListExecutions", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPromptStats", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "RenderPrompt", "{\"prompt\": {\"id\": \"$q\"}}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "RenderPrompt",
-     "{\"prompt\": {\"project_id\": \"$p\", \"name\": \"secret\"}, \"variables\": [{\"name\": \"name\", \"value\": \"v\"}]}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "SetLabel", "{\"prompt_id\": \"$q\", \"label\": \"covert\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "SetLabel", "{\"prompt_id\": \"$q\", \"label\": \"l$n\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPrompt", "{\"id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "GetPrompt", "{\"project_id\": \"$p\", \"name\": \"secret\", \"label\": \"covert\", \"subject\": \"u\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListPrompts", "{\"project_id\": \"$p\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListLabels", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListLabels", "{\"project_id\": \"$p\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {PROMPT "ListLabels", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "ListLabelHistory", "{\"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "ListLabelHistory", "{\"prompt_id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "DeleteLabel", "{\"prompt_id\": \"$q\", \"label\": \"covert\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_NOT_FOUND},
-    {PROMPT "ProtectLabel", "{\"project_id\": \"$p\", \"label\": \"guarded$n\", \"protected\": true}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {PROMPT "ProtectLabel", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"label\": \"covert\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {PROMPT "CreateTag", "{\"name\": \"tag $n\"}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {PROMPT "TagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "ListTags", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {PROMPT "UntagPrompt", "{\"prompt_id\": \"$q\", \"tag\": \"Classified\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {PROMPT "DeleteTag", "{\"name\": \"no such tag $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {EVALUATION "CreateDataset", "{\"project_id\": \"$p\", \"name\": \"new $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {EVALUATION "GetDataset", "{\"id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "GetDataset", "{\"project_id\": \"$p\", \"name\": \"Confidential cases\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {EVALUATION "ListDatasets", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {EVALUATION "AddDatasetItems", "{\"dataset_id\": \"$d\", \"items\": [{\"key\": \"PLUTONIUM $n\"}]}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_NOT_FOUND},
-    {EVALUATION "GetDatasetVersion", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "ListDatasetItems", "{\"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "DeleteDataset", "{\"id\": \"$d\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "CreateEvaluation",
-     "{\"project_id\": \"$p\", \"name\": \"run $n\", \"prompt_id\": \"$q\", \"dataset_id\": \"$d\", \"evaluators\": [{\"exact\": {}}]}",
-     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {EVALUATION "GetEvaluation", "{\"id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "ListEvaluations", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {EVALUATION "ListEvaluations", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"dataset_id\": \"$d\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {EVALUATION "AddResults", "{\"evaluation_id\": \"$e\", \"results\": [{\"item_key\": \"Confidential case\", \"output\": \"x\"}]}",
-     ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "ListResults", "{\"evaluation_id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "CompareEvaluations", "{\"baseline_id\": \"$e\", \"candidate_id\": \"$e\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "CompleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "CancelEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {EVALUATION "DeleteEvaluation", "{\"id\": \"$e\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "CheckPolicies", "{\"project_id\": \"$p\", \"input\": \"text\", \"prompt_id\": \"$q\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {POLICY "GetPolicyStats", "{}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {POLICY "GetPolicyStats", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "IngestSpans",
-     "{\"project_id\": \"$p\", \"spans\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"span_id\": \"b7ad6b7169203331\","
-     " \"name\": \"step $n\", \"start_ns\": \"$t\", \"end_ns\": \"$t\"}]}",
-     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "SetRetention", "{\"project_id\": \"$p\", \"trace_days\": 30}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "GetTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\", \"view\": \"TRACE_VIEW_FULL\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "ListTraces", "{\"project_id\": \"$p\", \"view\": \"TRACE_VIEW_FULL\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "ListSessions", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "DeleteTrace", "{\"project_id\": \"$p\", \"trace_id\": \"" HIDDEN_TRACE "\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {TRACE "GetTraceStats", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "GetTraceStats", "{\"project_id\": \"$p\", \"group_by\": \"TRACE_STATS_GROUP_PROMPT_VERSION\", \"prompt_id\": \"$q\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "RecordScores",
-     "{\"project_id\": \"$p\", \"scores\": [{\"trace_id\": \"0af7651916cd43dd8448eb211c80319c\", \"name\": \"guess\", \"number\": $n,"
-     " \"source\": \"SCORE_SOURCE_CODE\", \"author\": \"stranger\"}]}",
-     ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "ListScores", "{\"project_id\": \"$p\", \"show_history\": true}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "ListScores", "{\"project_id\": \"$p\", \"session_id\": \"rendezvous\", \"source\": \"SCORE_SOURCE_HUMAN\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {TRACE "DeleteScore", "{\"id\": \"$s\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "CreatePolicy", "{\"project_id\": \"$p\", \"name\": \"policy $n\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {POLICY "CreatePolicy", "{\"name\": \"policy $n\", \"attachments\": [{\"project_id\": \"$p\"}]}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {POLICY "CreatePolicy", "{\"name\": \"policy $n\", \"attachments\": [{\"model_id\": \"$m\"}]}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {POLICY "GetPolicy", "{\"id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "GetPolicy", "{\"id\": \"$l\", \"version\": 1}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "ListPolicies", "{\"view\": \"POLICY_VIEW_FULL\"}", ANY_KEY, FORGE_OK, FORGE_OK},
-    {POLICY "ListPolicies", "{\"project_id\": \"$p\", \"include_organization\": true}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {POLICY "UpdatePolicy", "{\"id\": \"$l\", \"description\": \"changed $n\", \"attachments\": [{\"label\": \"covert\"}]}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "PublishPolicy", "{\"id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "DeletePolicy", "{\"id\": \"$l\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "ListViolations", "{\"project_id\": \"$p\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"policy_id\": \"$l\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_PERMISSION_DENIED},
-    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"prompt_id\": \"$q\", \"prompt_version\": 1}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {POLICY "ListViolations", "{\"project_id\": \"$p\", \"trace_id\": \"0af7651916cd43dd8448eb211c80319c\"}", ANY_KEY, FORGE_NOT_FOUND,
-     FORGE_PERMISSION_DENIED},
-    {POLICY "GetViolation", "{\"id\": \"$b\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "AcknowledgeViolation", "{\"id\": \"$b\", \"etag\": \"never\"}", ANY_KEY, FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-    {POLICY "ResolveViolation", "{\"id\": \"$b\", \"resolution\": \"VIOLATION_RESOLUTION_FIXED\", \"etag\": \"never\"}", ANY_KEY,
-     FORGE_NOT_FOUND, FORGE_NOT_FOUND},
-};
-enum { ROWS = sizeof rows / sizeof rows[0], REVOKED_WITHIN_MS = 1000 };
-
-/* The rows that the own organization is refused too: what would change too much, or shows that the request arrived. part: of the request.
- */
-static const struct refusal {
-    const char *method, *part;
-    forge_code code;
-} refusals[] = {
-    {ORGANIZATION "Login", "", FORGE_UNAUTHENTICATED}, /* nobody knows this e-mail */
-    {ORGANIZATION "DeleteOrganization", "not its name", FORGE_FAILED_PRECONDITION},
-    {ORGANIZATION "DeleteUser", "not its etag", FORGE_ABORTED},
-    {ORGANIZATION "ChangePassword", "", FORGE_PERMISSION_DENIED}, /* not its password */
-    {ORGANIZATION "DeleteModelProvider", "not its etag", FORGE_ABORTED},
-    {ORGANIZATION "DeleteAiModel", "not its etag", FORGE_ABORTED},
-    {PROJECT "DeleteProject", "not its name", FORGE_FAILED_PRECONDITION},
-    {PROMPT "DeletePrompt", "never", FORGE_ABORTED},
-    {PROMPT "DeleteLabel", "never", FORGE_ABORTED},
-    {PROMPT "RenderPrompt", "\"prompt\": {\"id\": \"$q\"}}", FORGE_INVALID_ARGUMENT},
-    {PROMPT "DeleteTag", "no such tag", FORGE_NOT_FOUND},
-    {EVALUATION "DeleteDataset", "never", FORGE_ABORTED},
-    {EVALUATION "CompareEvaluations", "", FORGE_FAILED_PRECONDITION}, /* it is still running */
-    {EVALUATION "CompleteEvaluation", "never", FORGE_ABORTED},
-    {EVALUATION "CancelEvaluation", "never", FORGE_ABORTED},
-    {EVALUATION "DeleteEvaluation", "never", FORGE_ABORTED},
-    {POLICY "DeletePolicy", "never", FORGE_ABORTED},
-    {POLICY "AcknowledgeViolation", "never", FORGE_ABORTED},
-    {POLICY "ResolveViolation", "never", FORGE_ABORTED},
-};
+enum { REVOKED_WITHIN_MS = 1000 };
 
 static struct world world;
 static bool without_policies;
@@ -375,7 +130,7 @@ static const char *leak_in(const char *text, const char *request)
 }
 
 /* Calls and expects the code; with watch nothing of home in the answer. */
-static void expect(struct forge_channel *channel, const struct row *row, forge_code expected, bool watch, const char *who)
+static void expect(struct forge_channel *channel, const struct isolation_row *row, forge_code expected, bool watch, const char *who)
 {
     const struct forge_method *method = forge_method_find(row->method);
     const struct forge_json_options options = {.with_defaults = false};
@@ -615,7 +370,7 @@ static void new_session(const struct world_tenant *tenant, char out_token[WORLD_
 }
 
 /* A channel with a credential that the server has not seen yet; home: of the organization at home. */
-static struct forge_channel *fresh_channel(const struct row *row, bool home)
+static struct forge_channel *fresh_channel(const struct isolation_row *row, bool home)
 {
     const struct world_tenant *tenant = home ? &world.home : &world.foreign;
     char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
@@ -633,7 +388,7 @@ static struct forge_channel *fresh_channel(const struct row *row, bool home)
 
 /* The first call may find the credential unknown, later ones know it. Logout ends it, wrong passwords are counted, what is deleted is gone.
  */
-static unsigned times(const struct row *row)
+static unsigned times(const struct isolation_row *row)
 {
     bool once = strcmp(row->method, ORGANIZATION "Logout") == 0 || strcmp(row->method, ORGANIZATION "ChangePassword") == 0 ||
                 strcmp(row->method, ORGANIZATION "DeleteServiceAccount") == 0 || strcmp(row->method, TRACE "DeleteTrace") == 0 ||
@@ -791,8 +546,8 @@ static int64_t state_of_home(void)
 
 static bool has_row(const char *method)
 {
-    for (int i = 0; i < ROWS; i++)
-        if (strcmp(rows[i].method, method) == 0)
+    for (size_t i = 0; i < isolation_row_count; i++)
+        if (strcmp(isolation_rows[i].method, method) == 0)
             return true;
     return false;
 }
@@ -823,10 +578,11 @@ static void test_every_method_has_a_row(void **state)
 static void test_other_organization(void **state)
 {
     int64_t before = state_of_home();
-    for (int i = 0; i < ROWS; i++) {
-        struct forge_channel *channel = fresh_channel(&rows[i], false);
-        for (unsigned time = 0; time < times(&rows[i]); time++)
-            expect(channel, &rows[i], rows[i].foreign, true, time ? "another organization, known" : "another organization, new");
+    for (size_t i = 0; i < isolation_row_count; i++) {
+        struct forge_channel *channel = fresh_channel(&isolation_rows[i], false);
+        for (unsigned time = 0; time < times(&isolation_rows[i]); time++)
+            expect(channel, &isolation_rows[i], isolation_rows[i].foreign, true,
+                   time ? "another organization, known" : "another organization, new");
         forge_channel_close(channel);
     }
     assert_int_equal(state_of_home(), before);
@@ -836,9 +592,10 @@ static void test_no_credential(void **state)
 {
     struct forge_channel *channel = world_channel(&world, 0, NULL);
     int64_t before = state_of_home();
-    for (int i = 0; i < ROWS; i++)
+    for (size_t i = 0; i < isolation_row_count; i++)
         for (int time = 0; time < 2; time++)
-            expect(channel, &rows[i], rows[i].need == PUBLIC ? rows[i].foreign : FORGE_UNAUTHENTICATED, true, "without a credential");
+            expect(channel, &isolation_rows[i], isolation_rows[i].need == PUBLIC ? isolation_rows[i].foreign : FORGE_UNAUTHENTICATED, true,
+                   "without a credential");
     assert_int_equal(state_of_home(), before);
     forge_channel_close(channel);
 }
@@ -867,13 +624,14 @@ static void test_key_of_another_project(void **state)
 {
     struct forge_channel *admin = world_channel(&world, 0, world.home.session_token);
     int64_t before = state_of_home();
-    for (int i = 0; i < ROWS; i++) {
-        bool own = is_known_to_members(rows[i].method);
+    for (size_t i = 0; i < isolation_row_count; i++) {
+        bool own = is_known_to_members(isolation_rows[i].method);
         char id[WORLD_ID_SIZE], token[WORLD_TOKEN_SIZE];
         new_key(admin, other_project_id, id, token);
         struct forge_channel *channel = world_channel(&world, 0, token);
         for (int time = 0; time < 3; time++)
-            expect(channel, &rows[i], rows[i].bound, !own, time ? "a key of another project, known" : "a key of another project, new");
+            expect(channel, &isolation_rows[i], isolation_rows[i].bound, !own,
+                   time ? "a key of another project, known" : "a key of another project, new");
         forge_channel_close(channel);
     }
     assert_int_equal(state_of_home(), before);
@@ -934,50 +692,50 @@ static void revoke(struct forge_channel *admin, const char *id)
 /* Keys that the first server has never seen, and keys that it knows well and that are revoked on the second one. */
 static void test_revoked_keys(void **state)
 {
-    static char tokens[2][ROWS][WORLD_TOKEN_SIZE], ids[2][ROWS][WORLD_ID_SIZE];
-    const struct row who_am_i = {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK};
+    static char tokens[2][ISOLATION_ROWS_MAX][WORLD_TOKEN_SIZE], ids[2][ISOLATION_ROWS_MAX][WORLD_ID_SIZE];
+    const struct isolation_row who_am_i = {ORGANIZATION "WhoAmI", "{}", ANY_KEY, FORGE_OK, FORGE_OK};
     struct forge_channel *admin = world_channel(&world, 1, world.home.session_token);
     int64_t before = state_of_home();
     for (int known = 0; known < 2; known++)
-        for (int i = 0; i < ROWS; i++)
+        for (size_t i = 0; i < isolation_row_count; i++)
             new_key(admin, NULL, ids[known][i], tokens[known][i]);
-    for (int i = 0; i < ROWS; i++) {
+    for (size_t i = 0; i < isolation_row_count; i++) {
         struct forge_channel *channel = world_channel(&world, 0, tokens[1][i]);
         for (int time = 0; time < 3; time++)
             expect(channel, &who_am_i, FORGE_OK, false, "a key before it is revoked");
         forge_channel_close(channel);
     }
     for (int known = 0; known < 2; known++)
-        for (int i = 0; i < ROWS; i++)
+        for (size_t i = 0; i < isolation_row_count; i++)
             revoke(admin, ids[known][i]);
     world_sleep_ms(REVOKED_WITHIN_MS); /* what is promised: within a second on every server */
     for (int known = 0; known < 2; known++)
-        for (int i = 0; i < ROWS; i++) {
+        for (size_t i = 0; i < isolation_row_count; i++) {
             struct forge_channel *channel = world_channel(&world, 0, tokens[known][i]);
             for (int time = 0; time < 2; time++)
-                expect(channel, &rows[i], rows[i].need == PUBLIC ? rows[i].foreign : FORGE_UNAUTHENTICATED, true,
-                       known ? "a revoked key that was known" : "a revoked key that was never used");
+                expect(channel, &isolation_rows[i], isolation_rows[i].need == PUBLIC ? isolation_rows[i].foreign : FORGE_UNAUTHENTICATED,
+                       true, known ? "a revoked key that was known" : "a revoked key that was never used");
             forge_channel_close(channel);
         }
     assert_int_equal(state_of_home(), before);
     forge_channel_close(admin);
 }
 
-static forge_code expected_at_home(const struct row *row)
+static forge_code expected_at_home(const struct isolation_row *row)
 {
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
-        if (strcmp(row->method, refusals[i].method) == 0 && strstr(row->request, refusals[i].part))
-            return refusals[i].code;
+    for (size_t i = 0; i < isolation_refusal_count; i++)
+        if (strcmp(row->method, isolation_refusals[i].method) == 0 && strstr(row->request, isolation_refusals[i].part))
+            return isolation_refusals[i].code;
     return FORGE_OK;
 }
 
 /* Last, because it changes things: the same requests succeed where they belong, so that a refusal above is one of the caller. */
 static void test_own_organization(void **state)
 {
-    for (int i = 0; i < ROWS; i++) {
-        struct forge_channel *channel = fresh_channel(&rows[i], true);
-        for (unsigned time = 0; time < times(&rows[i]); time++)
-            expect(channel, &rows[i], expected_at_home(&rows[i]), false,
+    for (size_t i = 0; i < isolation_row_count; i++) {
+        struct forge_channel *channel = fresh_channel(&isolation_rows[i], true);
+        for (unsigned time = 0; time < times(&isolation_rows[i]); time++)
+            expect(channel, &isolation_rows[i], expected_at_home(&isolation_rows[i]), false,
                    time ? "the own organization, known" : "the own organization, new");
         forge_channel_close(channel);
     }

@@ -26,7 +26,7 @@ static void literal(const char *json, char *out, size_t size)
             *at = '"';
 }
 
-void policy_tell(policy_execute *execute, const char *organization_id, const char *id)
+void policy_fixture_tell(policy_execute *execute, const char *organization_id, const char *id)
 {
     char sql[512], change_id[37];
     new_id(change_id);
@@ -50,7 +50,7 @@ static void version_add(policy_execute *execute, const char *organization_id, co
     free(sql);
 }
 
-void policy_put(policy_execute *execute, const struct policy_put *policy, char out_id[37])
+void policy_fixture_put(policy_execute *execute, const struct policy_put *policy, char out_id[37])
 {
     char sql[2048], project[48] = "NULL";
     new_id(out_id);
@@ -68,11 +68,12 @@ void policy_put(policy_execute *execute, const struct policy_put *policy, char o
                  policy->organization_id, out_id, policy->attachments);
         execute(sql);
     }
-    policy_publish(execute, policy->organization_id, out_id, 1, policy->mode, policy->rules);
+    policy_fixture_publish(execute, policy->organization_id, out_id, 1, policy->mode, policy->rules);
 }
 
-void policy_publish(policy_execute *execute, const char *organization_id, const char *id, int version, const char *mode, const char *rules)
+void policy_fixture_publish(policy_execute *execute, const char *organization_id, const char *id, int version, const char *mode,
+                            const char *rules)
 {
     version_add(execute, organization_id, id, version, mode, rules);
-    policy_tell(execute, organization_id, id);
+    policy_fixture_tell(execute, organization_id, id);
 }

@@ -15,10 +15,11 @@ struct policy_put {
     const char *attachments;                  /* rows of position, target_kind, project_id, label, model_id, as in VALUES; NULL: none */
 };
 /* A new policy with version 1, and the change that servers hear of. */
-void policy_put(policy_execute *execute, const struct policy_put *policy, char out_id[37]);
+void policy_fixture_put(policy_execute *execute, const struct policy_put *policy, char out_id[37]);
 /* The next version of a policy. */
-void policy_publish(policy_execute *execute, const char *organization_id, const char *id, int version, const char *mode, const char *rules);
+void policy_fixture_publish(policy_execute *execute, const char *organization_id, const char *id, int version, const char *mode,
+                            const char *rules);
 /* Tells servers that something about the policy has changed. */
-void policy_tell(policy_execute *execute, const char *organization_id, const char *id);
+void policy_fixture_tell(policy_execute *execute, const char *organization_id, const char *id);
 
 #endif

@@ -109,13 +109,13 @@ static void put(char out_id[WORLD_ID_SIZE])
 {
     const struct policy_put policy = {
         .organization_id = world.home.organization_id, .project_id = world.home.project_id, .name = "changing", .rules = FLAGS_SECRET};
-    policy_put(execute, &policy, out_id);
+    policy_fixture_put(execute, &policy, out_id);
 }
 
 static void change(const char *id, const char *sql)
 {
     world_execute(&world, "%s", sql);
-    policy_tell(execute, world.home.organization_id, id);
+    policy_fixture_tell(execute, world.home.organization_id, id);
 }
 
 static void test_every_change_is_in_force_on_every_server_within_a_second(void **state)
@@ -125,9 +125,9 @@ static void test_every_change_is_in_force_on_every_server_within_a_second(void *
     expect_within_a_second(NOTHING, 0);
     put(id);
     expect_within_a_second(FLAG, 1);
-    policy_publish(execute, world.home.organization_id, id, 2, "enforce", BLOCKS_SECRET);
+    policy_fixture_publish(execute, world.home.organization_id, id, 2, "enforce", BLOCKS_SECRET);
     expect_within_a_second(BLOCK, 2);
-    policy_publish(execute, world.home.organization_id, id, 3, "dry_run", BLOCKS_SECRET);
+    policy_fixture_publish(execute, world.home.organization_id, id, 3, "dry_run", BLOCKS_SECRET);
     expect_within_a_second(NOTHING, 3);
     change(id, "UPDATE policies SET disabled = true WHERE name = 'changing'");
     expect_within_a_second(NOTHING, 0);
@@ -155,7 +155,8 @@ static void test_a_lost_change_feed_hides_no_policy(void **state)
     for (int version = 2; version <= 4; version++) {
         assert_true(world_number(&world, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                                          " WHERE query LIKE '%%changes%%' AND pid <> pg_backend_pid()") >= SERVERS);
-        policy_publish(execute, world.home.organization_id, id, version, "enforce", version % 2 == 0 ? BLOCKS_SECRET : FLAGS_SECRET);
+        policy_fixture_publish(execute, world.home.organization_id, id, version, "enforce",
+                               version % 2 == 0 ? BLOCKS_SECRET : FLAGS_SECRET);
         expect_within_a_second(version % 2 == 0 ? BLOCK : FLAG, version);
     }
     change(id, "DELETE FROM policies WHERE name = 'changing'");
@@ -183,7 +184,7 @@ static void test_without_the_database_no_old_policy_is_believed(void **state)
     request.input = TEXT("a secret");
     for (int direction = 0; direction < FAULT_DIRECTIONS; direction++)
         fault_proxy_set(world.database_proxy, (enum fault_direction)direction, &stalled);
-    policy_publish(execute, world.home.organization_id, id, 2, "enforce", BLOCKS_SECRET);
+    policy_fixture_publish(execute, world.home.organization_id, id, 2, "enforce", BLOCKS_SECRET);
     uint64_t committed_ms = now_ms(), begun_ms;
     while ((begun_ms = now_ms()) < committed_ms + 3 * IN_FORCE_MS) {
         Forge__V1__CheckPoliciesResponse *reply;
@@ -307,7 +308,7 @@ static void put_rate(const char *name, int calls_max, char out_id[WORLD_ID_SIZE]
              calls_max);
     const struct policy_put policy = {
         .organization_id = world.home.organization_id, .project_id = world.home.project_id, .name = name, .rules = rules};
-    policy_put(execute, &policy, out_id);
+    policy_fixture_put(execute, &policy, out_id);
     expect_within_a_second(NOTHING, 1);
 }
 

@@ -44,7 +44,7 @@ static int open_fixture(void **state)
     rpc_fixture_config(&config);
     rpc_fixture_start(&fixture, &config, NULL, &server);
     forge_uuid_format(&fixture.organization_id, organization);
-    policy_put(execute, &(struct policy_put){.organization_id = organization, .name = "rates", .rules = "[]"}, id);
+    policy_fixture_put(execute, &(struct policy_put){.organization_id = organization, .name = "rates", .rules = "[]"}, id);
     assert_true(forge_uuid_parse(id, &policy_id));
     now_us = forge_clock_wall_us();
     forge_clock_set_wall_source(turned_clock);

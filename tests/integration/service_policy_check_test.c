@@ -81,7 +81,7 @@ static void put(const char *project_id, const char *name, const char *mode, cons
                                       .mode = mode,
                                       .rules = rules,
                                       .attachments = attachments};
-    policy_put(service_execute, &policy, out_id);
+    policy_fixture_put(service_execute, &policy, out_id);
 }
 
 static void expect_rule(const char *project_id, const char *more, const char *rule, const char *stage)
@@ -183,8 +183,8 @@ static void test_the_strictest_action_of_those_that_enforce_is_taken(void **stat
                   "'stage':'POLICY_STAGE_OUTPUT'",
                   "'rule':'d','action':'POLICY_ACTION_BLOCK','severity':'SEVERITY_CRITICAL','mode':'POLICY_MODE_DRY_RUN'", "'policies':[{",
                   "'policy_name':'flags','version':1}", "'policy_name':'masks','version':1}", "'policy_name':'only watches','version':1}");
-    policy_publish(service_execute, alpha.organization_id, dry, 2, "enforce",
-                   "[{'name': 'd', " BLOCK ", 'keyword': {'keywords': ['alpha']}}]");
+    policy_fixture_publish(service_execute, alpha.organization_id, dry, 2, "enforce",
+                           "[{'name': 'd', " BLOCK ", 'keyword': {'keywords': ['alpha']}}]");
     wait_in_force(project_id, "", dry, 2);
     service_ok(check(viewer, project_id, "'input': 'an alpha'"));
     service_shows("'action':'POLICY_ACTION_BLOCK'", "'masked_input':'an [m]'");
@@ -270,7 +270,7 @@ static void test_policies_are_in_force_where_they_are_attached(void **state)
     service_ok(service_call(beta.admin, "PolicyService/CheckPolicies", NULL, "{'project_id': '%s', 'input': 'x'}", beta.project_id));
     assert_null(strstr(service_reply(), "policies")); /* another organization has none */
     service_execute("DELETE FROM policies WHERE name IN ('whole organization', 'one project', 'of two')");
-    policy_tell(service_execute, alpha.organization_id, whole);
+    policy_fixture_tell(service_execute, alpha.organization_id, whole);
     wait_in_force(here, "", whole, 0);
 }
 
@@ -284,13 +284,13 @@ static void test_policies_that_do_not_compile_let_nothing_pass(void **state)
                                       .project_id = project_id,
                                       .name = "broken",
                                       .rules = "[{'name': 'r', " FLAG ", 'pattern': {'patterns': ['(']}}]"};
-    policy_put(service_execute, &policy, policy_id);
+    policy_fixture_put(service_execute, &policy, policy_id);
     while (check(beta.admin, project_id, "") == FORGE_OK)
         continue;
     service_fails(check(beta.admin, project_id, ""), FORGE_FAILED_PRECONDITION,
                   "the organization's policies do not compile, so nothing passes them: rules[0].pattern.patterns[0]: ");
     service_execute("DELETE FROM policies WHERE name = 'broken'");
-    policy_tell(service_execute, beta.organization_id, policy_id);
+    policy_fixture_tell(service_execute, beta.organization_id, policy_id);
     while (check(beta.admin, project_id, "") != FORGE_OK)
         forge_error_free(&service_error);
     service_shows("'allowed':true");

@@ -61,7 +61,7 @@ void enforcement_begin(const struct service_tenant *tenant, const char *project_
                                       .mode = mode,
                                       .rules = rules,
                                       .attachments = attachments};
-    policy_put(service_execute, &policy, out_id);
+    policy_fixture_put(service_execute, &policy, out_id);
     own_of(out_id);
     wait_until(tenant, project_id, where, out_id, true);
 }
@@ -71,7 +71,7 @@ void enforcement_end(const struct service_tenant *tenant, const char *project_id
     char sql[128];
     snprintf(sql, sizeof sql, "UPDATE policies SET disabled = true WHERE id = '%s'", policy_id);
     service_execute(sql);
-    policy_tell(service_execute, tenant->organization_id, policy_id);
+    policy_fixture_tell(service_execute, tenant->organization_id, policy_id);
     wait_until(tenant, project_id, where, policy_id, false);
 }
 

@@ -7,10 +7,9 @@
  * OrganizationService/CreateApiKey organization_create_api_key, PolicyService/CheckPolicies policy_check. Two methods that
  * get the same name, or one of which nothing is left, stop the build.
  *
- * Usage: forge_stubgen <README of the protocol> <pending methods> <descriptor set> <server directory> <client directory>
- *   README           proto/README.md: its tables of methods say which ones write and which need no credential
- *   pending methods  server/rpc/pending_methods.txt: in the contract, not built yet; their handler is NULL
- *   descriptor set   forge.descriptors with source information: the RPCs' comments
+ * Usage: forge_stubgen <README of the protocol> <descriptor set> <server directory> <client directory>
+ *   README          proto/README.md: its tables of methods say which ones write and which need no credential
+ *   descriptor set  forge.descriptors with source information: the RPCs' comments
  * Writes rpc_table.h and rpc_table.c into the server directory, forge/calls.h and calls.c into the client directory.
  * Exit status 1 with a message (file:line where there is one) when something does not fit. */
 #include "method.h"
@@ -41,13 +40,12 @@ static bool write_file(const char *directory, const char *name, void (*print)(co
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fputs("usage: forge_stubgen <README> <pending methods> <descriptor set> <server directory> <client directory>\n", stderr);
+    if (argc != 5) {
+        fputs("usage: forge_stubgen <README> <descriptor set> <server directory> <client directory>\n", stderr);
         return 1;
     }
-    const char *readme = argv[1], *pending = argv[2], *descriptors = argv[3], *server = argv[4], *client = argv[5];
-    bool ok = method_list_collect(&list) && method_list_read_pending(&list, pending) && method_list_read_readme(&list, readme) &&
-              method_list_read_comments(&list, descriptors);
+    const char *readme = argv[1], *descriptors = argv[2], *server = argv[3], *client = argv[4];
+    bool ok = method_list_collect(&list) && method_list_read_readme(&list, readme) && method_list_read_comments(&list, descriptors);
     ok = ok && write_file(server, "rpc_table.h", server_print_header) && write_file(server, "rpc_table.c", server_print_source) &&
          write_file(client, "forge/calls.h", client_print_header) && write_file(client, "calls.c", client_print_source);
     return ok ? 0 : 1;

@@ -17,7 +17,6 @@ struct method {
     char handler[METHOD_NAME_MAX];   /* "prompt_create" */
     char constant[METHOD_NAME_MAX];  /* "PROMPT_CREATE" */
     char *comment;                   /* the RPC's comment in the .proto file; NULL = none */
-    bool pending;                    /* the server does not have it yet */
     bool in_readme;                  /* the two below were read */
     bool writes;
     bool needs_credential;
@@ -36,8 +35,6 @@ bool method_handler_name(const char *service, const char *method, char *handler)
 bool method_list_collect(struct method_list *list);
 struct method *method_list_find(struct method_list *list, const char *full_name);
 
-/* Full names, one a line, # begins a comment: sets pending. */
-bool method_list_read_pending(struct method_list *list, const char *path);
 /* The tables of proto/README.md whose first column is "method": sets writes and needs_credential; every method must have a row. */
 bool method_list_read_readme(struct method_list *list, const char *path);
 /* A FileDescriptorSet with source information: sets comment. */

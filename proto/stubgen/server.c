@@ -10,9 +10,8 @@ static void print_prototypes(const struct method_list *list, FILE *out)
     fputs("/* The handlers; each is written by hand in server/service. */\n", out);
     for (size_t i = 0; i < list->count; i++) {
         const struct method *method = &list->methods[i];
-        if (!method->pending)
-            fprintf(out, "forge_code %s(struct rpc_call *call, const %s *request, %s *reply);\n", method->handler,
-                    method_input_type(method), method_output_type(method));
+        fprintf(out, "forge_code %s(struct rpc_call *call, const %s *request, %s *reply);\n", method->handler, method_input_type(method),
+                method_output_type(method));
     }
 }
 
@@ -26,7 +25,7 @@ void server_print_header(const struct method_list *list, FILE *out)
           "struct rpc_method_entry {\n"
           "    const char *name; /* \"forge.v1.PromptService/GetPrompt\" */\n"
           "    const ProtobufCMessageDescriptor *input, *output;\n"
-          "    /* NULL = in the contract but not built yet: UNIMPLEMENTED. request and reply are of the types above. */\n"
+          "    /* request and reply are of the types above. */\n"
           "    forge_code (*handler)(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage *reply);\n"
           "};\n\n"
           "enum rpc_method_id {\n",
@@ -59,10 +58,7 @@ static void print_row(const struct method *method, FILE *out)
     method_descriptor_symbol(method->descriptor->input, input);
     method_descriptor_symbol(method->descriptor->output, output);
     fprintf(out, "    [RPC_%s] = {\"%s\", &%s, &%s, ", method->constant, method->full_name, input, output);
-    if (method->pending)
-        fputs("NULL},\n", out);
-    else
-        fprintf(out, "call_%s},\n", method->handler);
+    fprintf(out, "call_%s},\n", method->handler);
 }
 
 /* Names of one length are few: a look-up goes to its length and halves those. */
@@ -116,8 +112,7 @@ void server_print_source(const struct method_list *list, FILE *out)
     fputs(generated, out);
     fputs("#include \"rpc_table.h\"\n\n#include <string.h>\n\n", out);
     for (size_t i = 0; i < list->count; i++)
-        if (!list->methods[i].pending)
-            print_thunk(&list->methods[i], out);
+        print_thunk(&list->methods[i], out);
     fputs("const struct rpc_method_entry rpc_methods[RPC_METHOD_COUNT] = {\n", out);
     for (size_t i = 0; i < list->count; i++)
         print_row(&list->methods[i], out);

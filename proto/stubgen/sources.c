@@ -1,4 +1,4 @@
-/* What other files say about the methods: which are pending, which write, and their comments. */
+/* What other files say about the methods: which write, and their comments. */
 #include "method.h"
 
 #include "google/protobuf/descriptor.pb-c.h"
@@ -26,28 +26,6 @@ static char *trim(char *text)
     while (length > 0 && strchr(white, text[length - 1]))
         text[--length] = '\0';
     return text;
-}
-
-bool method_list_read_pending(struct method_list *list, const char *path)
-{
-    char line[LINE_MAX_BYTES];
-    FILE *file = open_input(path);
-    bool ok = file != NULL;
-    for (int number = 1; ok && fgets(line, sizeof line, file); number++) {
-        line[strcspn(line, "#")] = '\0';
-        const char *name = trim(line);
-        if (!*name)
-            continue;
-        struct method *method = method_list_find(list, name);
-        ok = method && !method->pending;
-        if (!ok)
-            fprintf(stderr, "%s:%d: %s %s\n", path, number, name, method ? "is listed twice" : "is not a method of any service");
-        else
-            method->pending = true;
-    }
-    if (file)
-        fclose(file);
-    return ok;
 }
 
 /* Splits "| a | b |" in place; the number of cells, 0 when it is not such a row. */

@@ -96,8 +96,6 @@ static forge_code find_method(struct rpc_active *active)
         return rpc_active_refuse(active, FORGE_UNIMPLEMENTED, "unknown method \"%s\"", name);
     active->method = method;
     active->rule = rpc_active_server(active)->rules[method];
-    if (!rpc_methods[method].handler)
-        return rpc_active_refuse(active, FORGE_UNIMPLEMENTED, "this server does not have %s yet", name);
     return FORGE_OK;
 }
 

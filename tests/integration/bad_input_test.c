@@ -210,8 +210,6 @@ static void test_unknown_methods_are_unimplemented(void **state)
     expect_header(&header, FORGE_UNIMPLEMENTED, "unknown method \"forge.v1.PromptService/Nothing\"");
     raw_header_init(&header, "", NULL);
     expect_header(&header, FORGE_UNIMPLEMENTED, "unknown method \"\"");
-    raw_header_init(&header, "forge.v1.TraceService/SetRetention", world.home.admin_key);
-    expect_header(&header, FORGE_UNIMPLEMENTED, "this server does not have forge.v1.TraceService/SetRetention yet");
 }
 
 static void test_wrong_header_fields_are_named(void **state)

@@ -552,27 +552,11 @@ static bool has_row(const char *method)
     return false;
 }
 
-/* The server tells which methods it has; each of them stands above. */
 static void test_every_method_has_a_row(void **state)
 {
-    struct forge_channel *channel = world_channel(&world, 0, world.home.session_token);
-    unsigned implemented = 0;
-    for (size_t i = 0; forge_method_at(i); i++) {
-        const struct forge_method *method = forge_method_at(i);
-        struct forge_error error = {0};
-        ProtobufCMessage *request, *reply = NULL;
-        if (has_row(method->name)) {
-            implemented++;
-            continue;
-        }
-        assert_int_equal(forge_json_to_message("{}", 2, method->input, &arena, &request, &error), FORGE_OK);
-        if (forge_channel_call(channel, method, NULL, request, &reply, &error) != FORGE_UNIMPLEMENTED)
-            fail_msg("%s is served and has no row in this test", method->name);
-        forge_error_free(&error);
-        forge_arena_reset(&arena);
-    }
-    assert_true(implemented > 0);
-    forge_channel_close(channel);
+    for (size_t i = 0; forge_method_at(i); i++)
+        if (!has_row(forge_method_at(i)->name))
+            fail_msg("%s has no row in this test", forge_method_at(i)->name);
 }
 
 static void test_other_organization(void **state)

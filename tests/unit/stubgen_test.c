@@ -131,7 +131,6 @@ static void assert_contains(const char *text, const char *part)
 static void test_server_output(void **state)
 {
     collect_service("forge.v1.ControlService");
-    method_list_find(&list, "forge.v1.ControlService/Reflect")->pending = true;
     char *header = print(server_print_header), *source = print(server_print_source);
     assert_contains(header, "enum rpc_method_id {\n"
                             "    RPC_CONTROL_CANCEL_CALL = 0,\n"
@@ -142,7 +141,6 @@ static void test_server_output(void **state)
                             "};\n");
     assert_contains(
         header, "forge_code control_ping(struct rpc_call *call, const Forge__V1__PingRequest *request, Forge__V1__PingResponse *reply);\n");
-    assert_null(strstr(header, "control_reflect(")); /* pending: a handler without a prototype does not compile */
     assert_contains(source,
                     "static forge_code call_control_ping(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage *reply)\n"
                     "{\n"
@@ -231,7 +229,6 @@ static int set_up(void **state)
     snprintf(path, sizeof path, "%s/proto/README.md", getenv("FORGE_SOURCE_DIR"));
     inputs->readme = read_text(path);
     write_text(inputs, "README.md", inputs->readme);
-    write_text(inputs, "pending", "# nothing\n");
     *state = inputs;
     return 0;
 }
@@ -239,7 +236,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct inputs *inputs = *state;
-    static const char *const names[] = {"README.md", "pending", "rpc_table.h", "rpc_table.c", "forge/calls.h", "calls.c", "forge", "."};
+    static const char *const names[] = {"README.md", "rpc_table.h", "rpc_table.c", "forge/calls.h", "calls.c", "forge", "."};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[256];
         snprintf(path, sizeof path, "%s/%s", inputs->directory, names[i]);
@@ -256,8 +253,7 @@ static int run(const struct inputs *inputs, const char *descriptors, char said[4
 {
     char command[8192];
     const char *d = inputs->directory, *binary = getenv("FORGE_BINARY_DIR");
-    snprintf(command, sizeof command, "cd %s && '%s/bin/forge_stubgen' README.md pending '%s/gen/%s' . . 2>&1", d, binary, binary,
-             descriptors);
+    snprintf(command, sizeof command, "cd %s && '%s/bin/forge_stubgen' README.md '%s/gen/%s' . . 2>&1", d, binary, binary, descriptors);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     said[fread(said, 1, 4095, pipe)] = '\0';
@@ -278,15 +274,6 @@ static void test_run_on_the_real_inputs(void **state)
     char said[4096];
     assert_int_equal(run(*state, "forge.descriptors", said), 0);
     assert_string_equal(said, "");
-}
-
-static void test_pending_refused(void **state)
-{
-    const struct inputs *inputs = *state;
-    write_text(inputs, "pending", "# comment\n\nforge.v1.ControlService/Ping # why\n  forge.v1.ControlService/Pong\n");
-    assert_fails(inputs, "pending:4: forge.v1.ControlService/Pong is not a method of any service\n");
-    write_text(inputs, "pending", "forge.v1.ControlService/Ping\nforge.v1.ControlService/Ping\n");
-    assert_fails(inputs, "pending:2: forge.v1.ControlService/Ping is listed twice\n");
 }
 
 static void test_readme_refused(void **state)
@@ -327,9 +314,9 @@ static void test_missing_files_refused(void **state)
     assert_contains(said, "no_such_file: No such file or directory\n");
     assert_int_equal(run(inputs, "server/rpc_table.h", said), 1);
     assert_contains(said, "rpc_table.h: not a FileDescriptorSet\n");
-    snprintf(path, sizeof path, "%s/pending", inputs->directory);
+    snprintf(path, sizeof path, "%s/README.md", inputs->directory);
     assert_int_equal(remove(path), 0);
-    assert_fails(inputs, "stubgen: pending: No such file or directory\n");
+    assert_fails(inputs, "stubgen: README.md: No such file or directory\n");
 }
 
 int main(void)
@@ -343,7 +330,6 @@ int main(void)
         cmocka_unit_test(test_server_output),
         cmocka_unit_test(test_client_output),
         cmocka_unit_test_setup_teardown(test_run_on_the_real_inputs, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_pending_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_readme_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_missing_files_refused, set_up, tear_down),
     };

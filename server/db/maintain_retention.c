@@ -236,7 +236,8 @@ static forge_code open_connection(struct keeper *keeper, struct forge_error *err
         return FORGE_OK;
     }
     if (rc == FORGE_OK)
-        rc = db_admin_exec(keeper->conn, "SET statement_timeout = 0; SET client_connection_check_interval = '1s'", "setting up", error);
+        rc = db_admin_exec(keeper->conn, "SET statement_timeout = 0; SET client_connection_check_interval = '1s'; SET jit = off",
+                           "setting up", error);
     return rc;
 }
 

@@ -651,6 +651,21 @@ static void test_what_nobody_is_to_keep_is_not_archived(void **state)
           "");
 }
 
+/* They are read some at a time, as their texts are long. */
+static void test_long_spans_are_archived_whole(void **state)
+{
+    int64_t day_us = midnight(20 * 365 + 350), over_us = day_us + (LIMIT_DAYS + 1) * DAY_US;
+    pass(config_at(day_us));
+    fill(&world.home, world.home.project_id, day_us, 10);
+    world_execute(&world, "UPDATE forge_partitions.spans_%s SET output = repeat(encode(span_id, 'hex'), 100000)", day_name(day_us));
+    char *before = hash_of_day(day_us);
+    struct db_maintain_report report = pass(limited(over_us, "long"));
+    assert_int_equal(report.spans_archived, 10 * SPANS_OF_TRACE);
+    assert_int_equal(report.archive_files, 1);
+    assert_archives_hold("long", before);
+    free(before);
+}
+
 /* Executions are being archived: there is time. */
 static void test_another_archiver_is_left_alone(void **state)
 {
@@ -682,6 +697,7 @@ int main(void)
         cmocka_unit_test(test_without_a_limit_nothing_goes),
         cmocka_unit_test(test_a_folder_that_cannot_be_written_loses_nothing),
         cmocka_unit_test(test_what_nobody_is_to_keep_is_not_archived),
+        cmocka_unit_test(test_long_spans_are_archived_whole),
         cmocka_unit_test(test_another_archiver_is_left_alone),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);

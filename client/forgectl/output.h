@@ -40,5 +40,7 @@ void table_print(const struct table *table, FILE *out);
 void table_free(struct table *table);
 /* Columns that a text takes on a terminal. */
 size_t text_width(const char *text);
+/* Bytes of the longest beginning of a text that takes no more than so many columns, and how many it takes. */
+size_t text_fit(const char *text, size_t columns, size_t *out_used);
 
 #endif

@@ -22,33 +22,54 @@ const char **table_add_row(struct table *table)
     return row;
 }
 
+/* One character, or one style of terminal_text: what comes from a server has no control characters. Its bytes, and its columns. */
+static size_t take_character(const char *text, size_t left, mbstate_t *state, size_t *out_columns)
+{
+    wchar_t character;
+    *out_columns = 0;
+    if (*text == '\033') {
+        size_t length = strcspn(text, "m") + 1;
+        return length < left ? length : left;
+    }
+    size_t used = mbrtowc(&character, text, left, state);
+    if (used == 0 || used > left) { /* not UTF-8: count bytes */
+        memset(state, 0, sizeof *state);
+        *out_columns = 1;
+        return 1;
+    }
+    int columns = wcwidth(character);
+    *out_columns = columns > 0 ? (size_t)columns : 0;
+    return used;
+}
+
 size_t text_width(const char *text)
 {
     mbstate_t state;
-    size_t width = 0, left = strlen(text);
+    size_t width = 0, columns;
     memset(&state, 0, sizeof state);
-    while (left) {
-        wchar_t character;
-        if (*text == '\033') { /* a style of terminal_text: what comes from a server has no control characters */
-            size_t length = strcspn(text, "m") + 1;
-            length = length < left ? length : left;
-            text += length;
-            left -= length;
-            continue;
-        }
-        size_t used = mbrtowc(&character, text, left, &state);
-        if (used == 0 || used > left) { /* not UTF-8: count bytes */
-            memset(&state, 0, sizeof state);
-            used = 1;
-            width++;
-        } else {
-            int columns = wcwidth(character);
-            width += columns > 0 ? (size_t)columns : 0;
-        }
+    for (size_t left = strlen(text); left;) {
+        size_t used = take_character(text, left, &state, &columns);
         text += used;
         left -= used;
+        width += columns;
     }
     return width;
+}
+
+size_t text_fit(const char *text, size_t columns, size_t *out_used)
+{
+    mbstate_t state;
+    size_t length = strlen(text), fits = 0, wide;
+    *out_used = 0;
+    memset(&state, 0, sizeof state);
+    while (fits < length) {
+        size_t used = take_character(text + fits, length - fits, &state, &wide);
+        if (wide > columns - *out_used)
+            break;
+        fits += used;
+        *out_used += wide;
+    }
+    return fits;
 }
 
 void table_print(const struct table *table, FILE *out)

@@ -90,3 +90,23 @@ void terminal_print_bar(const struct terminal *terminal, FILE *out, enum termina
     terminal_print(terminal, out, style, bar, strlen(bar));
     fprintf(out, "%*s", (int)(width - whole - (rest > 0)), "");
 }
+
+static unsigned column_at(double share, unsigned width)
+{
+    return share <= 0 ? 0 : share >= 1 ? width : (unsigned)(share * width);
+}
+
+void terminal_print_interval(const struct terminal *terminal, FILE *out, enum terminal_style style, double from, double to, unsigned width)
+{
+    unsigned first = column_at(from, width), behind = column_at(to, width);
+    bool is_styled = terminal->has_colour && style != TERMINAL_PLAIN;
+    if (width == 0)
+        return;
+    first = first < width ? first : width - 1;
+    behind += behind < width && behind < to * width; /* a column that is begun counts */
+    behind = behind > first ? behind : first + 1;
+    fprintf(out, "%*s%s", (int)first, "", is_styled ? codes[style] : "");
+    for (unsigned i = first; i < behind; i++)
+        fputs(terminal->has_blocks ? "█" : "#", out);
+    fprintf(out, "%s%*s", is_styled ? reset : "", (int)(width - behind), "");
+}

@@ -41,5 +41,7 @@ void terminal_print(const struct terminal *terminal, FILE *out, enum terminal_st
 const char *terminal_text(const struct terminal *terminal, struct forge_arena *arena, enum terminal_style style, const char *text);
 /* Prints a bar of share (0 to 1) of width columns, then spaces up to width. Any share but 0 can be seen. */
 void terminal_print_bar(const struct terminal *terminal, FILE *out, enum terminal_style style, double share, unsigned width);
+/* Prints width columns with a bar from one share of them to another (each 0 to 1). It takes one column at least. */
+void terminal_print_interval(const struct terminal *terminal, FILE *out, enum terminal_style style, double from, double to, unsigned width);
 
 #endif

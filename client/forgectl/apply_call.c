@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PAGE_SIZE = 1000, HALF_DAY_S = 12 * 3600 };
+enum { PAGE_SIZE = 1000, HALF_DAY_S = 12 * 3600, WHERE_SIZE = 4352 /* a path and a place in it */ };
 
 /* The reply in the arena; frees it. */
 static int keep(struct apply *apply, ProtobufCMessage *reply, ProtobufCMessage **out_reply)
@@ -63,11 +63,9 @@ int apply_check_verdict(const struct manifest_position *at, const char *part, co
 {
     if (!verdict || verdict->outcome != FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED)
         return CLI_OK;
-    cli_fail(CLI_FAILED, "%s:%lu:%lu: %s%s: %s", at->file, at->line, at->column, part, forge_code_name((forge_code)verdict->code),
-             verdict->message);
-    for (size_t i = 0; i < verdict->n_field_violations; i++)
-        fprintf(stderr, "  %s: %s\n", verdict->field_violations[i]->field, verdict->field_violations[i]->description);
-    return CLI_STATUS + (int)verdict->code;
+    char where[WHERE_SIZE];
+    snprintf(where, sizeof where, "%s:%lu:%lu: %s", at->file, at->line, at->column, part);
+    return cli_print_verdict(where, verdict);
 }
 
 int apply_list(struct apply *apply, int method, ProtobufCMessage *request, ProtobufCMessage ***out_items, size_t *out_count)

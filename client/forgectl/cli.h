@@ -167,6 +167,8 @@ int cli_connect_as(struct cli *cli, const char *token);
 int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* input.c: a whole file ("-" = standard input) in the arena, NUL-terminated; NULL after printing what is wrong. */
+/* Prints why an item of a call is rejected, behind where it stands ("file:3: "), and each violated field; the exit code. */
+int cli_print_verdict(const char *where, const Forge__V1__ItemVerdict *verdict);
 char *cli_read_file(struct cli *cli, const char *path, size_t *out_size);
 /* Asks a person on the terminal for a line; NULL without a terminal. */
 char *cli_ask(struct cli *cli, const char *question);

@@ -1,14 +1,13 @@
 /* eval add and eval compare: what is more than one call, or more than a table. */
 #include "json_lines.h"
+#include "line_verdicts.h"
 #include "output.h"
 #include "resolve.h"
 #include "result_batch.h"
 #include "view.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 _Static_assert((int)JSON_LINES_BATCH <= (int)RESULT_BATCH, "a batch of lines is one of results");
 
@@ -16,54 +15,22 @@ _Static_assert((int)JSON_LINES_BATCH <= (int)RESULT_BATCH, "a batch of lines is 
 
 struct adding {
     struct cli *cli;
-    const char *path;
-    size_t accepted, duplicates, rejected, passed, failed;
-    int rejection;       /* exit code of the first rejected line, CLI_OK = none */
-    bool shows_progress; /* there is a terminal to show it on */
+    struct line_verdicts verdicts;
+    size_t passed, failed;
 };
-
-static void clear_progress(const struct adding *adding)
-{
-    if (adding->shows_progress)
-        fputs("\r\033[K", stderr);
-}
-
-static void show_progress(const struct adding *adding)
-{
-    if (adding->shows_progress)
-        fprintf(stderr, "\r\033[K%zu results sent", adding->accepted + adding->duplicates + adding->rejected);
-}
-
-static void reject(struct adding *adding, int code)
-{
-    adding->rejected++;
-    if (adding->rejection == CLI_OK)
-        adding->rejection = code;
-}
 
 static int refuse_line(void *context, size_t line, const char *why)
 {
     struct adding *adding = context;
-    clear_progress(adding);
-    reject(adding, cli_fail(CLI_FAILED, "%s:%zu: %s", adding->path, line, why));
+    line_verdicts_refuse(&adding->verdicts, line, why);
     return CLI_OK;
 }
 
 static void take_verdict(void *context, size_t line, const Forge__V1__AddResultsVerdict *result)
 {
     struct adding *adding = context;
-    const Forge__V1__ItemVerdict *verdict = result->verdict;
-    Forge__V1__ItemOutcome outcome = verdict ? verdict->outcome : FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_UNSPECIFIED;
-    if (outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED) {
-        clear_progress(adding);
-        reject(adding, cli_fail(CLI_STATUS + (int)verdict->code, "%s:%zu: %s: %s", adding->path, line,
-                                forge_code_name((forge_code)verdict->code), verdict->message));
-        for (size_t i = 0; i < verdict->n_field_violations; i++)
-            fprintf(stderr, "  %s: %s\n", verdict->field_violations[i]->field, verdict->field_violations[i]->description);
+    if (line_verdicts_take(&adding->verdicts, line, result->verdict) == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED)
         return;
-    }
-    adding->accepted += outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED;
-    adding->duplicates += outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_DUPLICATE;
     adding->passed += result->passed ? 1 : 0;
     adding->failed += result->passed ? 0 : 1;
 }
@@ -76,58 +43,24 @@ static int send_batch(void *context, const struct json_lines_batch *batch)
     memcpy(results.places, batch->lines, batch->count * sizeof results.places[0]);
     int code = result_batch_send(adding->cli, adding->cli->positionals[0], &results, take_verdict, adding);
     if (code == CLI_OK)
-        show_progress(adding);
+        line_verdicts_show_progress(&adding->verdicts);
     return code;
-}
-
-static int print_counts_data(const struct adding *adding)
-{
-    json_t *counts =
-        json_pack("{s:I, s:I, s:I, s:I, s:I}", "accepted", (json_int_t)adding->accepted, "duplicates", (json_int_t)adding->duplicates,
-                  "rejected", (json_int_t)adding->rejected, "passed", (json_int_t)adding->passed, "failed", (json_int_t)adding->failed);
-    char *text = counts ? json_dumps(counts, JSON_INDENT(2)) : NULL;
-    bool ok = text != NULL;
-    if (text && adding->cli->format == CLI_FORMAT_YAML)
-        ok = yaml_print_json(text, stdout);
-    else if (text)
-        printf("%s\n", text);
-    free(text);
-    json_decref(counts);
-    return ok ? CLI_OK : cli_fail(CLI_FAILED, "cannot print the answer");
-}
-
-static int print_counts(const struct adding *adding)
-{
-    if (adding->cli->format == CLI_FORMAT_JSON || adding->cli->format == CLI_FORMAT_YAML)
-        return print_counts_data(adding);
-    if (adding->cli->format == CLI_FORMAT_NAME)
-        printf("%s\n", adding->cli->positionals[0]);
-    else
-        printf("Accepted    %zu\nDuplicates  %zu\nRejected    %zu\nPassed      %zu\nFailed      %zu\n", adding->accepted,
-               adding->duplicates, adding->rejected, adding->passed, adding->failed);
-    return CLI_OK;
 }
 
 int command_eval_add(struct cli *cli)
 {
     static const char *const texts[] = {"output", NULL};
-    struct adding adding = {.cli = cli, .path = cli_option(cli, "file")};
+    const char *path = cli_option(cli, "file");
+    struct adding adding = {.cli = cli, .verdicts = {.path = path, .what = "results"}};
     const struct json_lines lines = {
         .type = &forge__v1__evaluation_result__descriptor, .texts = texts, .send = send_batch, .refuse = refuse_line, .context = &adding};
-    if (!adding.path)
+    if (!path)
         return cli_fail(CLI_USAGE, "which results? --file PATH (- for standard input)");
     if (cli_option(cli, "request-id"))
         return cli_fail(CLI_USAGE, "eval add may make many calls: --request-id is of no use; add again instead");
-    adding.shows_progress = isatty(STDERR_FILENO);
-    int code = json_lines_read(cli, adding.path, &lines);
-    clear_progress(&adding);
-    if (code == CLI_OK && adding.accepted + adding.duplicates + adding.rejected == 0)
-        return cli_fail(CLI_FAILED, "%s has no results", adding.path);
-    if (code == CLI_OK)
-        code = print_counts(&adding);
-    else if (adding.accepted > 0)
-        fprintf(stderr, "%zu results were added before; the same command adds the rest.\n", adding.accepted);
-    return code == CLI_OK ? adding.rejection : code;
+    int code = json_lines_read(cli, path, &lines);
+    const struct line_count more[] = {{"passed", "Passed", adding.passed}, {"failed", "Failed", adding.failed}, {NULL, NULL, 0}};
+    return line_verdicts_finish(cli, &adding.verdicts, code, more, cli->positionals[0]);
 }
 
 /* ---- compare ---- */

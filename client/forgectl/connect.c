@@ -100,6 +100,14 @@ int cli_print_error(struct forge_error *error, const struct forge_reply_info *in
     return code;
 }
 
+int cli_print_verdict(const char *where, const Forge__V1__ItemVerdict *verdict)
+{
+    cli_fail(CLI_FAILED, "%s%s: %s", where, forge_code_name((forge_code)verdict->code), verdict->message);
+    for (size_t i = 0; i < verdict->n_field_violations; i++)
+        fprintf(stderr, "  %s: %s\n", verdict->field_violations[i]->field, verdict->field_violations[i]->description);
+    return CLI_STATUS + (int)verdict->code;
+}
+
 void cli_free(void *reply)
 {
     if (reply)

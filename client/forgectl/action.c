@@ -1,5 +1,7 @@
 /* Commands that are one call. The request is built as proto3 JSON from the arguments and options that name a field, so that enums, times,
  * masks and wrappers are read as `forgectl call` reads them; the reply is printed by the columns of the action. */
+#include "apply_fields.h"
+#include "duration.h"
 #include "evaluator.h"
 #include "resolve.h"
 
@@ -10,7 +12,16 @@
 #include <string.h>
 #include <time.h>
 
-enum { SECONDS_PER_DAY = 86400, DAYS_MAX = 36500, NUMBER_SIZE = 32, MICRO_DIGITS = 6, DOLLAR_DIGITS_MAX = 12, ARGUMENTS_MAX = 3 };
+enum {
+    SECONDS_PER_DAY = 86400,
+    DAYS_MAX = 36500,
+    NUMBER_SIZE = 32,
+    MICRO_DIGITS = 6,
+    DOLLAR_DIGITS_MAX = 12,
+    ARGUMENTS_MAX = 3,
+    NS_PER_MS = 1000000,
+    NS_PER_S = 1000000000
+};
 
 /* Fields of requests that are wiped once they are sent. */
 static const char *const secret_fields[] = {"admin_password", "credential", "password"};
@@ -19,6 +30,14 @@ enum { SECRET_FIELDS = sizeof secret_fields / sizeof secret_fields[0] };
 static const struct forge_method *method_of(const struct cli *cli)
 {
     return &forge_methods[cli->command->action->method];
+}
+
+/* The message that options and arguments fill. */
+static const ProtobufCMessageDescriptor *filled_type(const struct cli *cli)
+{
+    const ProtobufCMessageDescriptor *request = method_of(cli)->input;
+    const char *item = cli->command->action->item;
+    return item ? protobuf_c_message_descriptor_get_field_by_name(request, item)->descriptor : request;
 }
 
 /* ---- values ---- */
@@ -56,7 +75,7 @@ static int take_pair(const char *what, const char *text, json_t **out)
 /* The enum's value whose name ends in the text: "admin" is ROLE_ADMIN. The choices are named when there is none. */
 static int take_enum(struct cli *cli, const char *what, const char *field_name, const char *text, json_t **out)
 {
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(method_of(cli)->input, field_name);
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(filled_type(cli), field_name);
     const ProtobufCEnumDescriptor *type = field->descriptor;
     const char *zero = type->values[0].name, *choices = "";
     size_t prefix = (size_t)(strstr(zero, "UNSPECIFIED") - zero), length = strlen(text);
@@ -76,15 +95,19 @@ static int take_enum(struct cli *cli, const char *what, const char *field_name, 
     return cli_fail(CLI_USAGE, "%s must be one of %s, not \"%s\"", what, lower ? lower : "", text);
 }
 
+static void format_time(time_t when, char out[NUMBER_SIZE])
+{
+    struct tm parts;
+    strftime(out, NUMBER_SIZE, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&when, &parts));
+}
+
 static int take_days(const char *what, const char *text, json_t **out)
 {
     char *end, formatted[NUMBER_SIZE];
     long days = strtol(text, &end, 10);
     if (end == text || *end || days < 1 || days > DAYS_MAX)
         return cli_fail(CLI_USAGE, "%s must be a number of days from 1 to %d, not \"%s\"", what, DAYS_MAX, text);
-    time_t when = time(NULL) + (time_t)days * SECONDS_PER_DAY;
-    struct tm parts;
-    strftime(formatted, sizeof formatted, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&when, &parts));
+    format_time(time(NULL) + (time_t)days * SECONDS_PER_DAY, formatted);
     *out = json_string(formatted);
     return CLI_OK;
 }
@@ -93,6 +116,37 @@ static int take_text(const char *text, json_t **out)
 {
     *out = text ? json_string(text) : NULL;
     return *out ? CLI_OK : cli_fail(text ? CLI_USAGE : CLI_FAILED, "the text is not UTF-8");
+}
+
+/* What is no duration is left to the reader of times. */
+static int take_time(const char *text, json_t **out)
+{
+    char formatted[NUMBER_SIZE];
+    int64_t ago_ns;
+    if (!duration_parse(text, &ago_ns) || ago_ns < 0)
+        return take_text(text, out);
+    time_t when = time(NULL) - (time_t)(ago_ns / NS_PER_S);
+    if (when < 0)
+        return take_text(text, out);
+    format_time(when, formatted);
+    *out = json_string(formatted);
+    return CLI_OK;
+}
+
+static int take_duration(const char *what, const char *text, int64_t unit_ns, const char *unit, json_t **out)
+{
+    int64_t ns;
+    if (!duration_parse(text, &ns) || ns < 0 || ns % unit_ns != 0)
+        return cli_fail(CLI_USAGE, "%s must be whole %s, such as 90s, 15m or 1h, not \"%s\"", what, unit, text);
+    *out = json_integer(ns / unit_ns);
+    return CLI_OK;
+}
+
+static int take_span(const char *what, const char *text, json_t **out)
+{
+    const char *slash = strchr(text, '/');
+    *out = slash ? json_pack("{s:s%, s:s}", "trace_id", text, (size_t)(slash - text), "span_id", slash + 1) : NULL;
+    return *out ? CLI_OK : cli_fail(CLI_USAGE, "%s must be trace id/span id, not \"%s\"", what, text);
 }
 
 static int take_file(struct cli *cli, const char *path, json_t **out)
@@ -215,6 +269,14 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
         return take_enum(cli, what, field, text, out);
     case CLI_TAKE_DAYS:
         return take_days(what, text, out);
+    case CLI_TAKE_TIME:
+        return take_time(text, out);
+    case CLI_TAKE_SECONDS:
+        return take_duration(what, text, NS_PER_S, "seconds", out);
+    case CLI_TAKE_MILLIS:
+        return take_duration(what, text, NS_PER_MS, "milliseconds", out);
+    case CLI_TAKE_SPAN:
+        return take_span(what, text, out);
     case CLI_TAKE_SPLIT:
         return take_split(cli, text, out);
     case CLI_TAKE_PASSWORD:
@@ -392,6 +454,12 @@ static void wipe_request(const ProtobufCMessage *request)
     }
 }
 
+/* {item: [filled]}; takes filled over. */
+static json_t *wrap_item(const struct cli_action *action, json_t *filled)
+{
+    return action->item ? json_pack("{s:[o]}", action->item, filled) : filled;
+}
+
 static int request_make(struct cli *cli, ProtobufCMessage **out)
 {
     json_t *request = json_object();
@@ -400,6 +468,9 @@ static int request_make(struct cli *cli, ProtobufCMessage **out)
     int code = set_options(cli, request, &mask);
     if (code == CLI_OK)
         code = set_arguments(cli, request);
+    request = wrap_item(cli->command->action, request);
+    if (!request)
+        return cli_fail(CLI_FAILED, "no memory for the request");
     if (code == CLI_OK)
         code = set_rest(cli, request, mask);
     if (code == CLI_OK)
@@ -421,6 +492,20 @@ static int request_make(struct cli *cli, ProtobufCMessage **out)
 
 /* ---- the reply ---- */
 
+/* What became of the one item that was sent. */
+static int item_print(struct cli *cli, const ProtobufCMessage *reply)
+{
+    const struct cli_action *action = cli->command->action;
+    size_t count;
+    ProtobufCMessage *const *results = field_list(reply, NULL, &count);
+    const Forge__V1__ItemVerdict *verdict = count ? (const Forge__V1__ItemVerdict *)field_message(results[0], "verdict") : NULL;
+    if (!verdict)
+        return cli_fail(CLI_FAILED, "the server did not tell what became of it");
+    if (verdict->outcome == FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_REJECTED)
+        return cli_print_verdict("", verdict);
+    return output_resource(cli, results[0], action->columns, action->name);
+}
+
 static int reply_print(struct cli *cli, const ProtobufCMessage *reply)
 {
     const struct cli_action *action = cli->command->action;
@@ -434,6 +519,12 @@ static int reply_print(struct cli *cli, const ProtobufCMessage *reply)
             printf("Deleted %s\n", argument);
         return CLI_OK;
     }
+    if (action->view && cli->format == CLI_FORMAT_TABLE) {
+        action->view(cli, reply);
+        return CLI_OK;
+    }
+    if (action->item)
+        return item_print(cli, reply);
     if (!action->list)
         return output_resource(cli, reply, action->columns, action->name);
     int code = output_list(cli, reply, action->list, action->columns, action->name);

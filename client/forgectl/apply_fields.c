@@ -53,6 +53,14 @@ const char *field_text(const ProtobufCMessage *message, const char *name)
     return *(const char *const *)at(message, field->offset);
 }
 
+const ProtobufCMessage *field_message(const ProtobufCMessage *message, const char *name)
+{
+    const ProtobufCFieldDescriptor *field = find(message, name);
+    if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED)
+        return NULL;
+    return *(const ProtobufCMessage *const *)at(message, field->offset);
+}
+
 void field_set_text(ProtobufCMessage *message, const char *name, const char *text)
 {
     const ProtobufCFieldDescriptor *field = find(message, name);

@@ -16,6 +16,8 @@ ProtobufCMessage *field_message_new(struct forge_arena *arena, const ProtobufCMe
 ProtobufCMessage *field_message_copy(struct forge_arena *arena, const ProtobufCMessage *message);
 /* Text of a string field; "" if there is none. */
 const char *field_text(const ProtobufCMessage *message, const char *name);
+/* A message in a message, NULL if there is none. */
+const ProtobufCMessage *field_message(const ProtobufCMessage *message, const char *name);
 /* Sets a string field (not copied) or a whole number. */
 void field_set_text(ProtobufCMessage *message, const char *name, const char *text);
 void field_set_number(ProtobufCMessage *message, const char *name, int32_t number);

@@ -39,6 +39,10 @@ enum cli_take {
     CLI_TAKE_SWITCH,    /* true or false */
     CLI_TAKE_ENUM,      /* a value of the field's enum without its prefix, in lower case */
     CLI_TAKE_DAYS,      /* so many days from now, as a time */
+    CLI_TAKE_TIME,      /* a time, or how long ago: 15m, 2h, 7d */
+    CLI_TAKE_SECONDS,   /* how long (15m), in whole seconds */
+    CLI_TAKE_MILLIS,    /* how long (1.5s), in whole milliseconds */
+    CLI_TAKE_SPAN,      /* trace id/span id */
     CLI_TAKE_SPLIT,     /* this argument and all behind it: version=weight each */
     CLI_TAKE_PASSWORD,  /* a flag: read from standard input, or asked for */
     CLI_TAKE_SECRET,    /* the content of a file, "-" = standard input, without a line break at its end */
@@ -74,6 +78,8 @@ struct cli_action {
     const char *argument_fields[3]; /* what the arguments fill */
     enum cli_take argument_takes[3];
     const char *fixed_true;              /* field that is true unless an option says otherwise; NULL = none */
+    const char *item;                    /* repeated field that holds the one message which options and arguments fill; NULL = they fill the
+                                            request. Columns and name are of the one message of the reply, whose verdict must not reject it. */
     bool needs_project;                  /* project_id is --project or the context's */
     const char *project_unless;          /* ... except where this field is given; NULL = always */
     bool is_update;                      /* the options given are the update_mask */
@@ -84,6 +90,7 @@ struct cli_action {
     const char *list;                    /* repeated field of the reply, printed as a table */
     const struct output_column *columns; /* ended by a NULL title; NULL: nothing is printed but names */
     const char *name;                    /* what "-o name" prints of the reply or of each in the list */
+    void (*view)(struct cli *cli, const ProtobufCMessage *reply);  /* prints the reply instead of a table; may be NULL */
     void (*after)(struct cli *cli, const ProtobufCMessage *reply); /* what people are told besides; may be NULL */
 };
 
@@ -104,7 +111,7 @@ extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
 extern const struct cli_command tree_project[], tree_prompt[], tree_label[], tree_tag[], tree_execution[], tree_dataset[], tree_eval[];
-extern const struct cli_command tree_provider[], tree_model[];
+extern const struct cli_command tree_provider[], tree_model[], tree_trace[], tree_session[];
 extern const struct cli_option cli_global_options[];
 
 struct cli_given {
@@ -160,6 +167,8 @@ forge_code cli_try_call(struct cli *cli, const struct forge_method *method, cons
                         ProtobufCMessage **out_reply, struct forge_error *error, struct forge_reply_info *info);
 /* Prints code, message, each violated field and what to do next; the exit code. Frees the error. */
 int cli_print_error(struct forge_error *error, const struct forge_reply_info *info);
+/* Prints why an item of a call is rejected, behind where it stands ("file:3: "), and each violated field; the exit code. */
+int cli_print_verdict(const char *where, const Forge__V1__ItemVerdict *verdict);
 void cli_free(void *reply);
 /* Opens the channel with another credential than the context's (NULL = none) from now on. CLI_OK or an exit code. */
 int cli_connect_as(struct cli *cli, const char *token);
@@ -167,8 +176,6 @@ int cli_connect_as(struct cli *cli, const char *token);
 int cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* input.c: a whole file ("-" = standard input) in the arena, NUL-terminated; NULL after printing what is wrong. */
-/* Prints why an item of a call is rejected, behind where it stands ("file:3: "), and each violated field; the exit code. */
-int cli_print_verdict(const char *where, const Forge__V1__ItemVerdict *verdict);
 char *cli_read_file(struct cli *cli, const char *path, size_t *out_size);
 /* Asks a person on the terminal for a line; NULL without a terminal. */
 char *cli_ask(struct cli *cli, const char *question);
@@ -202,6 +209,8 @@ int command_prompt_get(struct cli *cli);
 int command_prompt_render(struct cli *cli);
 int command_prompt_watch(struct cli *cli);
 int command_usage(struct cli *cli);
+int command_trace_ingest(struct cli *cli);
+int command_trace_show(struct cli *cli);
 int command_user_password(struct cli *cli);
 int command_help(struct cli *cli);
 int command_version(struct cli *cli);

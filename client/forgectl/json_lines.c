@@ -29,7 +29,7 @@ static int send_batch(struct reader *reader)
 static void stringify(json_t *object, const char *name)
 {
     const json_t *value = json_object_get(object, name);
-    char *text = json_is_object(value) ? json_text(value) : NULL;
+    char *text = json_is_object(value) || json_is_array(value) ? json_text(value) : NULL;
     if (text)
         json_object_set_new(object, name, json_string(text));
     free(text);

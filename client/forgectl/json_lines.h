@@ -14,7 +14,7 @@ struct json_lines_batch {
 
 struct json_lines {
     const ProtobufCMessageDescriptor *type;
-    const char *const *texts; /* fields that the API takes as JSON text and people write as the objects they are, ended by NULL */
+    const char *const *texts; /* fields that the API takes as JSON text and people write as the objects and lists they are, ended by NULL */
     /* Called for each batch; its messages are gone afterwards. CLI_OK or an exit code, which ends the reading. */
     int (*send)(void *context, const struct json_lines_batch *batch);
     /* Called for a line that is no message, with why not. CLI_OK to go on, or an exit code. */

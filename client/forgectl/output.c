@@ -1,5 +1,7 @@
 #include "output.h"
 
+#include "amount.h"
+
 #include <assert.h>
 #include <ctype.h>
 #include <google/protobuf/timestamp.pb-c.h>
@@ -9,6 +11,13 @@
 
 /* ---- fields by name ---- */
 
+/* Not another one of its oneof? */
+static bool is_chosen(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    return !(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) ||
+           *(const int *)((const char *)message + field->quantifier_offset) == (int)field->id;
+}
+
 /* Follows "user.email" down to the message that holds the last part. */
 static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessage **message, const char *path)
 {
@@ -17,7 +26,7 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessage **messa
     while (*message && (dot = strchr(path, '.'))) {
         snprintf(part, sizeof part, "%.*s", (int)(dot - path), path);
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name((*message)->descriptor, part);
-        if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED)
+        if (!field || field->type != PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_REPEATED || !is_chosen(*message, field))
             return NULL;
         *message = *(const ProtobufCMessage *const *)((const char *)*message + field->offset);
         path = dot + 1;
@@ -152,13 +161,31 @@ size_t output_element_size(const ProtobufCFieldDescriptor *field)
     return 4;
 }
 
-const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, const char *path)
+/* Of a field that is there. */
+static const char *amount_text(struct cli *cli, const ProtobufCFieldDescriptor *field, const void *at, const char *form)
 {
-    const ProtobufCFieldDescriptor *field = find_field(&message, path);
+    char text[AMOUNT_SIZE] = "";
+    if (!strcmp(form, "tokens"))
+        snprintf(text, sizeof text, "%lld", (long long)amount_tokens(*(const Forge__V1__TokenUsage *const *)at));
+    else if (field->type == PROTOBUF_C_TYPE_INT64 && !strcmp(form, "ns"))
+        amount_duration(*(const int64_t *)at, text);
+    else if (field->type == PROTOBUF_C_TYPE_INT64 && !strcmp(form, "micros"))
+        amount_cost(*(const int64_t *)at, text);
+    const char *copy = forge_arena_strdup(&cli->arena, text);
+    return copy ? copy : "";
+}
+
+static const char *path_text(struct cli *cli, const ProtobufCMessage *message, const char *path)
+{
+    const char *form = strchr(path, ':');
+    const char *name = form ? forge_arena_strndup(&cli->arena, path, (size_t)(form - path)) : path;
+    const ProtobufCFieldDescriptor *field = name ? find_field(&message, name) : NULL;
     if (!field)
         return "";
+    if (form)
+        return amount_text(cli, field, (const char *)message + field->offset, form + 1);
     const char *base = (const char *)message;
-    if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && *(const int *)(base + field->quantifier_offset) != (int)field->id)
+    if (!is_chosen(message, field))
         return "";
     if (field->label != PROTOBUF_C_LABEL_REPEATED)
         return value_text(cli, field, base + field->offset);
@@ -172,6 +199,18 @@ const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, 
                                             : value_text(cli, field, element));
     }
     return text ? text : "";
+}
+
+const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, const char *paths)
+{
+    const char *text = "";
+    while (!*text && *paths) {
+        size_t length = strcspn(paths, "|");
+        const char *path = forge_arena_strndup(&cli->arena, paths, length);
+        text = path ? path_text(cli, message, path) : "";
+        paths += length + (paths[length] == '|');
+    }
+    return text;
 }
 
 /* ---- formats ---- */

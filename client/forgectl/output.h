@@ -4,7 +4,9 @@
 
 #include "cli.h"
 
-/* A column of a table, or a line of one resource: a title, and a field of the message ("user.email" for one inside another). */
+/* A column of a table, or a line of one resource: a title, and a field of the message ("user.email" for one inside another). Some are shown
+ * as amounts: "field:ns" nanoseconds as a duration, "field:micros" micro-units as dollars, "field:tokens" a usage added up. Of fields with
+ * a | between them the first one counts that has a text. */
 struct output_column {
     const char *title;
     const char *field;
@@ -20,7 +22,7 @@ int output_message(struct cli *cli, const ProtobufCMessage *message);
 
 /* Text of a field for people, in the arena: enum values without their prefix in lower case, times in UTC, lists with commas,
  * control characters replaced. "" for a field that is not there. */
-const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, const char *field);
+const char *output_field_text(struct cli *cli, const ProtobufCMessage *message, const char *paths);
 
 /* Bytes of a value of this field in a message, or of one element of a list. */
 size_t output_element_size(const ProtobufCFieldDescriptor *field);

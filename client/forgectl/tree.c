@@ -148,6 +148,8 @@ static const struct cli_command root_commands[] = {
     {.name = "execution", .summary = "Uses of prompts and how they went", .commands = tree_execution},
     {.name = "dataset", .summary = "Cases that prompts are evaluated on", .commands = tree_dataset},
     {.name = "eval", .summary = "Evaluations of prompt versions on datasets", .commands = tree_eval},
+    {.name = "trace", .summary = "What models, tools and agents did, and how it was judged", .commands = tree_trace},
+    {.name = "session", .summary = "Conversations: traces with the same session id", .commands = tree_session},
     {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
     {.name = "provider", .summary = "Providers of models and their credentials", .commands = tree_provider},
     {.name = "model", .summary = "Models and what they cost", .commands = tree_model},

@@ -19,6 +19,16 @@
     {                                                                                                                                      \
         .name = "page-token", .value = "TOKEN", .help = "go on where the page before has ended", .field = "page_token"                     \
     }
+/* The range of a listing or of figures. */
+#define RANGE_OPTIONS                                                                                                                      \
+    {.name = "since",                                                                                                                      \
+     .value = "TIME",                                                                                                                      \
+     .help = "only from this time on, such as 2026-11-28T00:00:00Z, or so long ago: 30m, 2h, 7d",                                          \
+     .field = "start_time",                                                                                                                \
+     .take = CLI_TAKE_TIME},                                                                                                               \
+    {                                                                                                                                      \
+        .name = "until", .value = "TIME", .help = "only before this time, or so long ago", .field = "end_time", .take = CLI_TAKE_TIME      \
+    }
 #define SELECTOR_OPTIONS                                                                                                                   \
     {.name = "version", .value = "N", .help = "this version instead of the current one"},                                                  \
         {.name = "label", .value = "NAME", .help = "the version this label points at"},                                                    \

@@ -424,8 +424,7 @@ static const struct cli_option audit_list_options[] = {
     {.name = "actor", .value = "ID", .help = "only what this user, key or account did", .field = "actor_id"},
     {.name = "target-kind", .value = "KIND", .help = "only what was done to such a thing: user", .field = "target_kind"},
     {.name = "target", .value = "ID", .help = "only what was done to this one", .field = "target_id"},
-    {.name = "since", .value = "TIME", .help = "only from this time on, such as 2026-11-28T00:00:00Z", .field = "start_time"},
-    {.name = "until", .value = "TIME", .help = "only before this time", .field = "end_time"},
+    RANGE_OPTIONS,
     PAGE_OPTIONS,
     {.name = NULL}};
 static const struct cli_action audit_list = {

@@ -133,11 +133,7 @@ static const struct cli_action prompt_rollback = {.method = FORGE_METHOD_PROMPT_
                                                   .fixed_true = "previous",
                                                   .columns = prompt_columns,
                                                   .name = "current_version"};
-static const struct cli_option prompt_stats_options[] = {
-    {.name = "since", .value = "TIME", .help = "only from this time on, such as 2026-11-28T00:00:00Z", .field = "start_time"},
-    {.name = "until", .value = "TIME", .help = "only before this time", .field = "end_time"},
-    PROJECT_OPTION,
-    {.name = NULL}};
+static const struct cli_option prompt_stats_options[] = {RANGE_OPTIONS, PROJECT_OPTION, {.name = NULL}};
 static const struct output_column stats_columns[] = {{"VERSION", "version"},
                                                      {"EXECUTIONS", "execution_count"},
                                                      {"SUCCESS RATE", "success_rate"},
@@ -393,8 +389,7 @@ static const struct cli_option execution_list_options[] = {
     {.name = "version", .value = "N", .help = "only this version", .field = "version", .take = CLI_TAKE_NUMBER},
     {.name = "rating", .value = "1..5", .help = "only this rating", .field = "rating", .take = CLI_TAKE_NUMBER},
     {.name = "success", .value = "BOOL", .help = "only successes (true) or failures (false)", .field = "success", .take = CLI_TAKE_SWITCH},
-    {.name = "since", .value = "TIME", .help = "only from this time on", .field = "start_time"},
-    {.name = "until", .value = "TIME", .help = "only before this time", .field = "end_time"},
+    RANGE_OPTIONS,
     PAGE_OPTIONS,
     PROJECT_OPTION,
     {.name = NULL}};

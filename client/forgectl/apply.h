@@ -14,6 +14,9 @@
  *  - A dataset gets the items it does not have so, as its next version; it keeps those that the manifest does not have.
  *  - An evaluation, found by its name, prompt and dataset, gets its results and is completed; one that has ended is left alone. Without
  *    results in the manifest it is left running.
+ *  - A trace, found by its id, is there or not: its spans are sent together, at the times that the manifest gives from now. Now is the
+ * beginning of the hour, so that spans that are sent again, after an apply that was killed while the server was at it, are the same.
+ *  - A score is found by what it is about, its name and author, and given anew where its value differs.
  *  - Executions have no name. One is there when the prompt has one that is the same in every field that the manifest gives (version,
  *    rating, success, notes, execute_time); equal ones are counted, so that two in the manifest need two on the server. All that are
  *    missing go in one transaction per 1,000, with a request_id that follows from what is sent and what was found. */
@@ -89,6 +92,14 @@ int apply_run_items(struct apply *apply, struct apply_object *object);
 int apply_plan_evaluation(struct apply *apply, struct apply_object *object);
 int apply_run_evaluation(struct apply *apply, struct apply_object *object);
 
+/* apply_trace.c: traces with their spans, and scores. */
+int apply_plan_trace(struct apply *apply, struct apply_object *object);
+int apply_run_trace(struct apply *apply, struct apply_object *object);
+/* What a score is called in a plan, in the arena; NULL without memory. */
+const char *apply_score_name(struct apply *apply, const struct manifest_object *wanted);
+int apply_plan_score(struct apply *apply, struct apply_object *object);
+int apply_run_score(struct apply *apply, struct apply_object *object);
+
 /* apply_organization.c: looks for it with FORGE_OPERATOR_TOKEN, then goes on as its admin. */
 int apply_plan_organization(struct apply *apply, struct apply_object *object);
 int apply_run_organization(struct apply *apply, struct apply_object *object);
@@ -101,6 +112,8 @@ ProtobufCMessage *apply_create_request(struct apply *apply, const struct apply_o
 
 /* apply_call.c: as cli_call, with the reply in the arena. method is a FORGE_METHOD_*. */
 int apply_call(struct apply *apply, int method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
+/* The same with a NULL reply where the server answers NOT_FOUND. */
+int apply_call_optional(struct apply *apply, int method, const ProtobufCMessage *request, ProtobufCMessage **out_reply);
 /* The same for a write, with a request_id that follows from request and salt: when an apply that was killed has sent this very call and the
  * server is still at it, or has done it after this run looked, it happens once. A call must have been made on the connection before. */
 int apply_call_once(struct apply *apply, int method, const ProtobufCMessage *request, uint64_t salt, ProtobufCMessage **out_reply);

@@ -21,6 +21,23 @@ int apply_call(struct apply *apply, int method, const ProtobufCMessage *request,
     return code == CLI_OK ? keep(apply, reply, out_reply) : code;
 }
 
+int apply_call_optional(struct apply *apply, int method, const ProtobufCMessage *request, ProtobufCMessage **out_reply)
+{
+    ProtobufCMessage *reply = NULL;
+    struct forge_error error;
+    struct forge_reply_info info;
+    int code = cli_connect(apply->cli);
+    *out_reply = NULL;
+    if (code != CLI_OK)
+        return code;
+    if (cli_try_call(apply->cli, &forge_methods[method], request, 0, &reply, &error, &info) == FORGE_OK)
+        return keep(apply, reply, out_reply);
+    if (error.code != FORGE_NOT_FOUND)
+        return cli_print_error(&error, &info);
+    forge_error_free(&error);
+    return CLI_OK;
+}
+
 /* FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv */
 static uint64_t hash(uint64_t seed, const uint8_t *data, size_t size)
 {

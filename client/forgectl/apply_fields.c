@@ -133,6 +133,16 @@ void field_copy_all(ProtobufCMessage *to, const ProtobufCMessage *from)
     }
 }
 
+void field_fill(struct forge_arena *arena, ProtobufCMessage *to, const ProtobufCMessage *from)
+{
+    for (unsigned i = 0; i < to->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &to->descriptor->fields[i];
+        size_t size;
+        if (!(field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) && packed_field(arena, to, field, &size) && size == 0)
+            copy(to, field, from, field);
+    }
+}
+
 /* Does wanted have a value, and found another one? Both are of one type apart from the number of the field. */
 static bool differs(struct forge_arena *arena, ProtobufCMessage *update, const ProtobufCFieldDescriptor *field,
                     const ProtobufCMessage *wanted, const ProtobufCMessage *found)

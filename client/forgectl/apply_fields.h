@@ -27,6 +27,8 @@ ProtobufCMessage *const *field_list(const ProtobufCMessage *message, const char 
 bool field_is_same_json(const char *a, const char *b);
 /* Sets every field that both have under one name and type. What it points to is shared. */
 void field_copy_all(ProtobufCMessage *to, const ProtobufCMessage *from);
+/* Sets every field outside of oneofs that is at its default, from another message of this type. What it points to is shared. */
+void field_fill(struct forge_arena *arena, ProtobufCMessage *to, const ProtobufCMessage *from);
 /* Fills update, a fresh Update request, with what wanted has, not at its default, and found has otherwise; update_mask too. The names of
  * these fields, joined by commas, in the arena: "" when there is no difference, NULL without memory. */
 const char *field_difference(struct forge_arena *arena, ProtobufCMessage *update, const ProtobufCMessage *wanted,

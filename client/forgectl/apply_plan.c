@@ -47,12 +47,21 @@ static struct apply_object *find_executions(struct apply *apply, const struct ma
     return NULL;
 }
 
+/* What the object of a plan is called; NULL without memory. */
+static const char *name_of(struct apply *apply, const struct manifest_object *wanted)
+{
+    if (wanted->kind->style == MANIFEST_EXECUTION)
+        return wanted->references[1];
+    return wanted->kind->style == MANIFEST_SCORE ? apply_score_name(apply, wanted) : wanted->name;
+}
+
 static bool add_from_manifest(struct apply *apply, const struct manifest_object *wanted)
 {
     bool is_execution = wanted->kind->style == MANIFEST_EXECUTION;
     struct apply_object *object = is_execution ? find_executions(apply, wanted) : NULL;
     if (!object) {
-        object = add_object(apply, wanted->kind, is_execution ? wanted->references[1] : wanted->name);
+        const char *name = name_of(apply, wanted);
+        object = name ? add_object(apply, wanted->kind, name) : NULL;
         if (!object)
             return false;
         object->manifest = wanted;
@@ -283,6 +292,10 @@ static int plan_named(struct apply *apply, struct apply_object *object)
         return apply_plan_protection(apply, object);
     if (style == MANIFEST_EVALUATION)
         return apply_plan_evaluation(apply, object);
+    if (style == MANIFEST_TRACE)
+        return apply_plan_trace(apply, object);
+    if (style == MANIFEST_SCORE)
+        return apply_plan_score(apply, object);
     int code = plan_resource(apply, object);
     if (code == CLI_OK && style == MANIFEST_MODEL)
         code = apply_plan_prices(apply, object);

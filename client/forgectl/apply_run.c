@@ -53,6 +53,10 @@ static int run_object(struct apply *apply, struct apply_object *object)
     }
     case MANIFEST_EVALUATION:
         return apply_run_evaluation(apply, object);
+    case MANIFEST_TRACE:
+        return apply_run_trace(apply, object);
+    case MANIFEST_SCORE:
+        return apply_run_score(apply, object);
     case MANIFEST_RESOURCE:
         break;
     }

@@ -2,6 +2,8 @@
 #include "json_lines.h"
 #include "line_verdicts.h"
 #include "resolve.h"
+#include "span_batch.h"
+#include "span_scores.h"
 #include "view.h"
 
 #include <stdlib.h>
@@ -9,17 +11,18 @@
 
 enum {
     PAGE = 1000,
-    SCORED_SPANS_MAX = 1000,   /* each costs a call */
-    SPAN_ARENA_MAX = 16 << 20, /* what is printed of one span */
+    SCORED_SPANS_MAX = 1000, /* each costs a call */
+    ARENA_MAX = 256 << 20,   /* what is printed of the trace, or of one span */
     PAGES_FIRST = 8
 };
+
+_Static_assert((int)JSON_LINES_BATCH <= (int)SPAN_BATCH, "a batch of lines is one of spans");
 
 /* ---- show ---- */
 
 struct showing {
     struct cli *cli;
     Forge__V1__GetTraceRequest request;
-    Forge__V1__ListScoresRequest scores; /* of one target after the other */
     struct view_waterfall waterfall;
     struct forge_arena arena; /* of what is being printed */
     bool has_begun, has_span_scores;
@@ -30,7 +33,7 @@ static const Forge__V1__GetTraceResponse *page_of(const ProtobufCMessage *reply)
     return (const Forge__V1__GetTraceResponse *)reply;
 }
 
-/* The next page of spans; *out_token is what the one behind it is asked for with, NULL = there is none. */
+/* The next page of spans; behind the last one the request's page_token is empty again. */
 static int next_page(struct showing *showing, ProtobufCMessage **out_reply)
 {
     struct cli *cli = showing->cli;
@@ -40,17 +43,15 @@ static int next_page(struct showing *showing, ProtobufCMessage **out_reply)
     return code == CLI_OK && !showing->request.page_token ? cli_fail(CLI_FAILED, "no memory") : code;
 }
 
-static int list_scores(struct showing *showing, ProtobufCMessage **out_reply)
-{
-    return cli_call(showing->cli, &forge_methods[FORGE_METHOD_TRACE_LIST_SCORES], &showing->scores.base, out_reply);
-}
-
 static int print_head(struct showing *showing, const Forge__V1__GetTraceResponse *page)
 {
+    Forge__V1__ListScoresRequest request = FORGE__V1__LIST_SCORES_REQUEST__INIT;
     ProtobufCMessage *reply;
-    showing->scores.target_case = FORGE__V1__LIST_SCORES_REQUEST__TARGET_TRACE_ID;
-    showing->scores.trace_id = showing->request.trace_id;
-    int code = list_scores(showing, &reply);
+    request.project_id = showing->request.project_id;
+    request.page_size = PAGE;
+    request.target_case = FORGE__V1__LIST_SCORES_REQUEST__TARGET_TRACE_ID;
+    request.trace_id = showing->request.trace_id;
+    int code = cli_call(showing->cli, &forge_methods[FORGE_METHOD_TRACE_LIST_SCORES], &request.base, &reply);
     if (code != CLI_OK)
         return code;
     const Forge__V1__ListScoresResponse *scores = (const Forge__V1__ListScoresResponse *)reply;
@@ -63,30 +64,29 @@ static int print_head(struct showing *showing, const Forge__V1__GetTraceResponse
     return CLI_OK;
 }
 
-static int print_span(struct showing *showing, const Forge__V1__SpanNode *node)
+static void print_spans(struct showing *showing, const Forge__V1__GetTraceResponse *page, ProtobufCMessage *const *replies)
 {
-    Forge__V1__SpanReference span = FORGE__V1__SPAN_REFERENCE__INIT;
-    ProtobufCMessage *reply = NULL;
-    span.trace_id = showing->request.trace_id;
-    span.span_id = node->span->span_id;
-    showing->scores.target_case = FORGE__V1__LIST_SCORES_REQUEST__TARGET_SPAN;
-    showing->scores.span = &span;
-    int code = showing->has_span_scores ? list_scores(showing, &reply) : CLI_OK;
-    if (code != CLI_OK)
-        return code;
-    const Forge__V1__ListScoresResponse *scores = (const Forge__V1__ListScoresResponse *)reply;
-    view_waterfall_span(stdout, &showing->cli->terminal, &showing->arena, &showing->waterfall, node, scores ? scores->scores : NULL,
-                        scores ? scores->n_scores : 0);
-    cli_free(reply);
-    forge_arena_reset(&showing->arena);
-    return CLI_OK;
+    for (size_t i = 0; i < page->n_spans; i++) {
+        const Forge__V1__ListScoresResponse *scores = (const Forge__V1__ListScoresResponse *)replies[i];
+        view_waterfall_span(stdout, &showing->cli->terminal, &showing->arena, &showing->waterfall, page->spans[i],
+                            scores ? scores->scores : NULL, scores ? scores->n_scores : 0);
+        forge_arena_reset(&showing->arena);
+    }
 }
 
 static int print_page(struct showing *showing, const Forge__V1__GetTraceResponse *page)
 {
     int code = showing->has_begun ? CLI_OK : print_head(showing, page);
-    for (size_t i = 0; i < page->n_spans && code == CLI_OK; i++)
-        code = print_span(showing, page->spans[i]);
+    ProtobufCMessage **replies = code == CLI_OK ? calloc(page->n_spans + 1, sizeof(*replies)) : NULL;
+    if (!replies)
+        return code == CLI_OK ? cli_fail(CLI_FAILED, "no memory") : code;
+    if (showing->has_span_scores)
+        code = span_scores_list(showing->cli, showing->request.project_id, page, replies);
+    if (code == CLI_OK)
+        print_spans(showing, page, replies);
+    for (size_t i = 0; i < page->n_spans; i++)
+        cli_free(replies[i]);
+    free(replies);
     return code;
 }
 
@@ -94,7 +94,7 @@ static int print_page(struct showing *showing, const Forge__V1__GetTraceResponse
 static int show_waterfall(struct showing *showing)
 {
     int code;
-    forge_arena_init(&showing->arena, SPAN_ARENA_MAX, NULL);
+    forge_arena_init(&showing->arena, ARENA_MAX, NULL);
     do {
         ProtobufCMessage *reply = NULL;
         code = next_page(showing, &reply);
@@ -183,12 +183,11 @@ static int show_name(struct showing *showing)
 
 int command_trace_show(struct cli *cli)
 {
-    struct showing showing = {.cli = cli, .request = FORGE__V1__GET_TRACE_REQUEST__INIT, .scores = FORGE__V1__LIST_SCORES_REQUEST__INIT};
+    struct showing showing = {.cli = cli, .request = FORGE__V1__GET_TRACE_REQUEST__INIT};
     int code = resolve_project_id(cli, &showing.request.project_id);
     if (code != CLI_OK)
         return code;
-    showing.scores.project_id = showing.request.project_id;
-    showing.scores.page_size = showing.request.page_size = PAGE;
+    showing.request.page_size = PAGE;
     showing.request.trace_id = forge_arena_strdup(&cli->arena, cli->positionals[0]);
     if (cli_option(cli, "full"))
         showing.request.view = FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL;
@@ -200,9 +199,8 @@ int command_trace_show(struct cli *cli)
 /* ---- ingest ---- */
 
 struct ingesting {
-    struct cli *cli;
     struct line_verdicts verdicts;
-    Forge__V1__IngestSpansRequest request;
+    struct span_sender sender;
     size_t flagged, masked, blocked;
 };
 
@@ -213,8 +211,9 @@ static int refuse_line(void *context, size_t line, const char *why)
     return CLI_OK;
 }
 
-static void take_verdict(struct ingesting *ingesting, size_t line, const Forge__V1__SpanVerdict *span)
+static void take_verdict(void *context, size_t line, const Forge__V1__SpanVerdict *span)
 {
+    struct ingesting *ingesting = context;
     if (line_verdicts_take(&ingesting->verdicts, line, span->verdict) != FORGE__V1__ITEM_OUTCOME__ITEM_OUTCOME_ACCEPTED)
         return;
     ingesting->flagged += span->policy_action == FORGE__V1__POLICY_ACTION__POLICY_ACTION_FLAG;
@@ -225,35 +224,26 @@ static void take_verdict(struct ingesting *ingesting, size_t line, const Forge__
 static int send_batch(void *context, const struct json_lines_batch *batch)
 {
     struct ingesting *ingesting = context;
-    Forge__V1__Span *spans[JSON_LINES_BATCH];
-    ProtobufCMessage *message;
+    struct span_batch spans = {.count = batch->count};
     for (size_t i = 0; i < batch->count; i++)
-        spans[i] = (Forge__V1__Span *)batch->messages[i];
-    ingesting->request.spans = spans;
-    ingesting->request.n_spans = batch->count;
-    int code = cli_call(ingesting->cli, &forge_methods[FORGE_METHOD_TRACE_INGEST_SPANS], &ingesting->request.base, &message);
-    ingesting->request.spans = NULL;
-    if (code != CLI_OK)
-        return code;
-    const Forge__V1__IngestSpansResponse *reply = (const Forge__V1__IngestSpansResponse *)message;
-    for (size_t i = 0; i < batch->count && i < reply->n_verdicts; i++)
-        take_verdict(ingesting, batch->lines[i], reply->verdicts[i]);
-    cli_free(message);
-    line_verdicts_show_progress(&ingesting->verdicts);
-    return CLI_OK;
+        spans.spans[i] = (Forge__V1__Span *)batch->messages[i];
+    memcpy(spans.places, batch->lines, batch->count * sizeof spans.places[0]);
+    int code = span_batch_send(&ingesting->sender, &spans, take_verdict, ingesting);
+    if (code == CLI_OK)
+        line_verdicts_show_progress(&ingesting->verdicts);
+    return code;
 }
 
 int command_trace_ingest(struct cli *cli)
 {
     static const char *const texts[] = {"input", "output", "parameters", NULL};
     const char *path = cli_option(cli, "file");
-    struct ingesting ingesting = {
-        .cli = cli, .verdicts = {.path = path, .what = "spans"}, .request = FORGE__V1__INGEST_SPANS_REQUEST__INIT};
+    struct ingesting ingesting = {.verdicts = {.path = path, .what = "spans"}, .sender = {.cli = cli}};
     const struct json_lines lines = {
         .type = &forge__v1__span__descriptor, .texts = texts, .send = send_batch, .refuse = refuse_line, .context = &ingesting};
     if (!path)
         return cli_fail(CLI_USAGE, "which spans? --file PATH (- for standard input)");
-    int code = resolve_project_id(cli, &ingesting.request.project_id);
+    int code = resolve_project_id(cli, &ingesting.sender.project_id);
     if (code != CLI_OK)
         return code;
     code = json_lines_read(cli, path, &lines);
@@ -261,5 +251,5 @@ int command_trace_ingest(struct cli *cli)
                                       {"masked", "Masked", ingesting.masked},
                                       {"blocked", "Blocked", ingesting.blocked},
                                       {NULL, NULL, 0}};
-    return line_verdicts_finish(cli, &ingesting.verdicts, code, more, ingesting.request.project_id);
+    return line_verdicts_finish(cli, &ingesting.verdicts, code, more, ingesting.sender.project_id);
 }

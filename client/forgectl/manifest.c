@@ -1,4 +1,5 @@
 #include "manifest.h"
+#include "duration.h"
 #include "json_text.h"
 #include "wire/json.h"
 
@@ -140,6 +141,10 @@ static void unknown_field(struct reader *reader, const yaml_node_t *key, const s
             list_word(names, sizeof names, shape->type->fields[i].name);
     if (shape->has_model)
         list_word(names, sizeof names, "model");
+    if (shape->has_interval) {
+        list_word(names, sizeof names, "start");
+        list_word(names, sizeof names, "duration");
+    }
     if (kind && kind->list)
         list_word(names, sizeof names, kind->list);
     PROBLEM(reader, key, "unknown field \"%.64s\"; %s has %s", (const char *)key->data.scalar.value,
@@ -236,10 +241,40 @@ static json_t *model_json(struct reader *reader, const yaml_node_t *node)
     return json;
 }
 
-/* A mapping where the API takes JSON as text: that text. Takes value over. */
+/* "4.2s" in nanoseconds; NULL after a problem. */
+static json_t *duration_json(struct reader *reader, const yaml_node_t *node, const char *name)
+{
+    const char *text = take_size(reader, node) ? scalar_text(node) : NULL;
+    int64_t ns;
+    if (text && duration_parse(text, &ns))
+        return json_integer(ns);
+    if (!reader->is_too_large)
+        PROBLEM(reader, node, "%s: must be a duration such as 4.2s, 250ms or -2h", name);
+    return NULL;
+}
+
+/* A field that a message does not have, whose value stands in another one: that one's name, NULL = it is none of these. */
+static const char *substitute_of(const struct manifest_shape *shape, const char *name)
+{
+    if (shape && shape->has_model && !strcmp(name, "model"))
+        return "model_id";
+    if (shape && shape->has_interval && !strcmp(name, "start"))
+        return "start_ns";
+    return shape && shape->has_interval && !strcmp(name, "duration") ? "end_ns" : NULL;
+}
+
+static void take_substitute(struct reader *reader, const yaml_node_t *key, const yaml_node_t *value, json_t *object, const char *field)
+{
+    const char *name = scalar_text(key);
+    if (json_object_get(object, field))
+        PROBLEM(reader, key, "field \"%.64s\" is there twice", name);
+    json_object_set_new(object, field, strcmp(name, "model") ? duration_json(reader, value, name) : model_json(reader, value));
+}
+
+/* A mapping or list where the API takes JSON as text: that text. Takes value over. */
 static json_t *value_as_text(const struct manifest_shape *shape, const char *name, json_t *value)
 {
-    for (size_t i = 0; shape && json_is_object(value) && i < MANIFEST_HIDDEN_MAX && shape->texts[i]; i++) {
+    for (size_t i = 0; shape && (json_is_object(value) || json_is_array(value)) && i < MANIFEST_HIDDEN_MAX && shape->texts[i]; i++) {
         char *text = strcmp(shape->texts[i], name) ? NULL : json_text(value);
         if (!text)
             continue;
@@ -281,10 +316,9 @@ static json_t *mapping_json(struct reader *reader, const yaml_node_t *node, cons
                 PROBLEM(reader, key, "field \"%.64s\" is there twice", name);
             continue;
         }
-        if (shape && shape->has_model && !strcmp(name, "model")) {
-            if (json_object_get(object, "model_id"))
-                PROBLEM(reader, key, "field \"model\" is there twice");
-            json_object_set_new(object, "model_id", model_json(reader, node_at(reader, pair->value)));
+        const char *substitute = substitute_of(shape, name);
+        if (substitute) {
+            take_substitute(reader, key, node_at(reader, pair->value), object, substitute);
             continue;
         }
         const ProtobufCFieldDescriptor *field = shape ? find_field(shape, kind, name) : NULL;

@@ -21,7 +21,7 @@
 
 enum {
     MANIFEST_REFERENCES_MAX = 3,  /* of one kind */
-    MANIFEST_HIDDEN_MAX = 4,      /* fields of a message that a manifest cannot set */
+    MANIFEST_HIDDEN_MAX = 10,     /* fields of a message that a manifest cannot set */
     MANIFEST_PROBLEMS_MAX = 20,   /* told; later ones are counted */
     MANIFEST_OBJECTS_MAX = 10000, /* of one manifest */
     MANIFEST_DEPTH_MAX = 32,      /* levels of lists and mappings */
@@ -41,7 +41,9 @@ enum manifest_style {
     MANIFEST_LABEL,        /* of a prompt, set as a whole */
     MANIFEST_PROTECTION,   /* of labels, set as a whole */
     MANIFEST_DATASET,      /* a resource with items */
-    MANIFEST_EVALUATION    /* made, filled, completed */
+    MANIFEST_EVALUATION,   /* made, filled, completed */
+    MANIFEST_TRACE,        /* has spans and an id that the manifest gives */
+    MANIFEST_SCORE         /* about a trace, span or session, by its name and author */
 };
 
 /* A field that names another object. */
@@ -58,8 +60,9 @@ struct manifest_reference {
 struct manifest_shape {
     const ProtobufCMessageDescriptor *type;
     const char *hidden[MANIFEST_HIDDEN_MAX];
-    const char *texts[MANIFEST_HIDDEN_MAX]; /* fields that take JSON as text: a mapping becomes that */
-    bool has_model; /* "model: {provider: P, name: N}" takes the place of model_id, which then holds "P\nN": names have no line breaks */
+    const char *texts[MANIFEST_HIDDEN_MAX]; /* fields that take JSON as text: a mapping or list becomes that */
+    bool has_interval; /* "start: -2h", "duration: 4.2s": nanoseconds in start_ns and end_ns, which are hidden; of a duration in end_ns */
+    bool has_model;    /* "model: {provider: P, name: N}" takes the place of model_id, which then holds "P\nN": names have no line breaks */
 };
 
 /* A kind of objects: a row of manifest_kinds.c, in the order in which kinds depend on each other. */

@@ -13,6 +13,13 @@
         .field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_scope = true, .is_required = true                                \
     }
 
+/* Events and links have times and ids of their own, which would not move with the trace. */
+#define SPAN_HIDDEN "start_ns", "end_ns", "events", "links", "prompt_id", "model_id", "price_id", "policy_action", "ingest_time"
+#define SPAN_TEXTS                                                                                                                         \
+    {                                                                                                                                      \
+        "input", "output", "parameters"                                                                                                    \
+    }
+
 const struct manifest_kind manifest_kinds[] = {
     {.name = "organization",
      .style = MANIFEST_ORGANIZATION,
@@ -125,6 +132,24 @@ const struct manifest_kind manifest_kinds[] = {
                     {.field = "dataset", .id_field = "dataset_id", .kind = "dataset", .is_optional = true}},
      .create = FORGE_METHOD_PROMPT_PROTECT_LABEL,
      .lookup = FORGE_METHOD_PROMPT_LIST_LABELS,
+     .update = -1},
+    /* What stands beside spans holds for all of them. Start: from now, and of a span from the start of its trace. */
+    {.name = "trace",
+     .style = MANIFEST_TRACE,
+     .shape = {.type = &forge__v1__span__descriptor, .hidden = {SPAN_HIDDEN}, .texts = SPAN_TEXTS, .has_interval = true},
+     .key = "trace_id",
+     .references = {IN_PROJECT, {.field = "prompt", .id_field = "prompt_id", .kind = "prompt", .is_optional = true}},
+     .list = "spans",
+     .list_shape = {.type = &forge__v1__span__descriptor, .hidden = {SPAN_HIDDEN, "trace_id"}, .texts = SPAN_TEXTS, .has_interval = true},
+     .create = FORGE_METHOD_TRACE_INGEST_SPANS,
+     .lookup = FORGE_METHOD_TRACE_GET,
+     .update = -1},
+    {.name = "score",
+     .style = MANIFEST_SCORE,
+     .shape = {.type = &forge__v1__score__descriptor, .hidden = {"id", "execution_id", "create_time", "update_time", "replaced"}},
+     .references = {IN_PROJECT},
+     .create = FORGE_METHOD_TRACE_RECORD_SCORES,
+     .lookup = FORGE_METHOD_TRACE_LIST_SCORES,
      .update = -1},
     {.name = NULL},
 };

@@ -166,10 +166,10 @@ static const struct cli_command root_commands[] = {
     {.name = "apply",
      .summary = "Make what manifests describe: create what is missing, update what differs",
      .description =
-         "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, label,\n"
-         "execution, dataset, evaluation, protection) and the fields of that kind's Create request as forgectl describe shows them, with "
-         "names where\n"
-         "the request has ids. All of it is\n"
+         "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, label, execution,\n"
+         "dataset, evaluation, protection, trace, score) and the fields of that kind's Create request as forgectl describe shows them,\n"
+         "with names where the request has ids. A trace has spans with start (of the trace from now, of a span from there) and\n"
+         "duration, such as -2h and 4.2s. All of it is\n"
          "checked first, then the plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying\n"
          "again changes nothing, and after an interruption it does the rest. A manifest with an organization is applied as its admin,\n"
          "whom it names; to create the organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists\n"
@@ -184,7 +184,9 @@ static const struct cli_command root_commands[] = {
      .arguments_max = 1,
      .description =
          "With all versions, tags and labels, and with the models that the versions are for, their providers and prices. apply takes it\n"
-         "as it is; of a single prompt it leaves the project out. Credentials are never written.",
+         "as it is; of a single prompt it leaves the project out. Credentials are never written, traces and scores neither: forgectl "
+         "trace\n"
+         "show --full -o json has all of a trace.",
      .options = export_options,
      .examples = export_examples,
      .run = command_export},

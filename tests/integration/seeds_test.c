@@ -77,10 +77,11 @@ static void expect_rows(const struct home *home, const char *table, int64_t rows
 
 struct counts {
     int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions, providers, models, prices, datasets, items,
-        evaluations, results;
+        evaluations, results, traces, spans, scores;
 };
-static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3, 1, 5, 1, 10}, library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0, 0, 0, 0, 0},
-                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3, 1, 5, 1, 10};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3, 1, 5, 1, 10, 5, 24, 6},
+                           library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3, 1, 5, 1, 10, 5, 24, 6};
 
 static void expect_counts(const struct home *home, const struct counts *counts)
 {
@@ -102,6 +103,9 @@ static void expect_counts(const struct home *home, const struct counts *counts)
     expect_rows(home, "dataset_items", counts->items);
     expect_rows(home, "evaluations", counts->evaluations);
     expect_rows(home, "evaluation_results", counts->results);
+    expect_rows(home, "traces", counts->traces);
+    expect_rows(home, "spans", counts->spans);
+    expect_rows(home, "scores", counts->scores);
 }
 
 /* An organization of somebody, whose session the next commands use. */
@@ -116,6 +120,29 @@ static void log_in_as_demo_admin(void)
     expect_output(0, "", NULL, "printf 'admin123\n' | forgectl login admin@promptforge.com --password-stdin");
 }
 
+/* Nested spans of several kinds, an error, a session of two traces, what the models cost, and a text that a policy about persons would
+ * find. */
+static void expect_traces(const struct home *home)
+{
+    assert_int_equal(number(home,
+                            "select count(*) from (select trace_id from spans where parent_span_id is not null group by trace_id having "
+                            "count(*) >= 3 and count(distinct kind) >= 2) nested"),
+                     5);
+    assert_true(number(home, "select min(kinds) from (select count(distinct kind) as kinds from spans group by trace_id) k") >= 3);
+    expect_output(0, "5eed0000000000000000000000000003\n", "", "forgectl trace list --project 'Customer Support' --status error -o name");
+    expect_output(0, "demo-marek\ndemo-ines\ndemo-noor\n", "", "forgectl session list --project 'Customer Support' -o name");
+    expect_output(0, "2 0 3132 $0.021900\n", "",
+                  "forgectl session list --project 'Customer Support' --session demo-noor | awk 'NR == 2 {print $7, $8, $9, $10}'");
+    expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "",
+                  "forgectl trace stats --project 'Customer Support' --prompt ticket-reply --version 1 --group-by model -o name");
+    expect_output(
+        0, "1\n", "",
+        "forgectl trace show 5eed0000000000000000000000000004 --project 'Customer Support' --full | grep -c marek.novak@example.com");
+    expect_output(
+        0, "6\n", "",
+        "for project in 'Customer Support' 'Document Search'; do forgectl trace scores --project \"$project\" -o name; done | wc -l");
+}
+
 static void test_demo(void **state)
 {
     static const char *const people[][3] = {{"admin@promptforge.com", "admin123", "ROLE_ADMIN"},
@@ -124,14 +151,14 @@ static void test_demo(void **state)
     struct home home;
     open_home(&home);
     for (int round = 0; round < 2; round++) {
-        expect_output(0, "13 to create, 0 to update, 0 unchanged\n", NULL,
+        expect_output(0, "24 to create, 0 to update, 0 unchanged\n", NULL,
                       "forgectl apply -f $SEEDS/promptforge_demo.yaml --dry-run | tail -1");
         expect_rows(&home, "organizations", 0);
-        expect_output(0, "13 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "24 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         /* Again, also without the operator's token. */
-        expect_output(0, "0 to create, 0 to update, 13 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
-        expect_output(0, "0 to create, 0 to update, 13 unchanged\n", "",
+        expect_output(0, "0 to create, 0 to update, 24 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "0 to create, 0 to update, 24 unchanged\n", "",
                       "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         assert_int_equal(number(&home, "select count(*) from sessions"), 0);
@@ -143,6 +170,7 @@ static void test_demo(void **state)
         log_in_as_demo_admin();
         expect_output(0, "Customer Support\nDocument Search\nEngineering Assistant\n", "", "forgectl project list -o name");
         expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "", "forgectl model list -o name");
+        expect_traces(&home);
         expect_output(0, "completed 10 0.6\n", "", "forgectl eval list --project 'Customer Support' | awk 'NR == 2 {print $5, $8, $9}'");
         expect_output(0, "card-declined\ncard-declined\nclose-account\nexport-late\nno-article\nreset-password\n", "",
                       "forgectl eval results $(forgectl eval list --project 'Customer Support' -o name) --passed true -o name");
@@ -190,9 +218,9 @@ static void test_both(void **state)
         expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/prompt_library.yaml");
         expect_counts(&home, &both);
     }
-    expect_output(0, "0 to create, 0 to update, 28 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 39 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
     reset(&home);
-    expect_output(0, "28 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "39 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
     expect_counts(&home, &both);
     close_home(&home);
 }
@@ -203,7 +231,7 @@ static void test_both(void **state)
 static void finish(void)
 {
     expect_output(0, NULL, NULL, "for i in 1 2 3 4 5; do forgectl apply -f $SEEDS && exit 0; done; exit 1");
-    expect_output(0, "0 to create, 0 to update, 28 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 39 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
 }
 
 /* After each step in turn: forgectl ends by a signal when nobody reads what it tells. */
@@ -211,8 +239,7 @@ static void test_interrupted_after_each_step(void **state)
 {
     struct home home;
     open_home(&home);
-    expect_output(0, NULL, NULL,
-                  "for step in 1 2 3 4 5 6 7 8 9 10 11 12 13; do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
+    expect_output(0, NULL, NULL, "for step in $(seq 24); do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
     finish();
     expect_counts(&home, &both);
     close_home(&home);

@@ -157,8 +157,9 @@ static void fill_traces(const char *organization_id, const char *project_id)
         " now(), 'step', 1, 0, 0, 1, '' FROM generate_series(1, 6000) n;"
         " WITH s AS (INSERT INTO scores (organization_id, id, project_id, target_kind, target, name, author, source, flag)"
         " VALUES ('%1$s', gen_random_uuid(), '%2$s', 'trace', 't', 'good', 'me', 'human', true) RETURNING organization_id, id,"
-        " project_id) INSERT INTO score_history (organization_id, id, score_id, project_id, source, flag, changed_at, replaced_at)"
-        " SELECT organization_id, gen_random_uuid(), id, project_id, 'human', true, now(), now() FROM s, generate_series(1, 6000)",
+        " project_id) INSERT INTO score_history (organization_id, id, score_id, project_id, name, author, source, flag, changed_at,"
+        " replaced_at) SELECT organization_id, gen_random_uuid(), id, project_id, 'good', 'me', 'human', true, now(), now() FROM s,"
+        " generate_series(1, 6000)",
         organization_id, project_id);
     world_execute(
         &world,

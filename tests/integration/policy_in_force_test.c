@@ -145,6 +145,57 @@ static void test_every_change_is_in_force_on_every_server_within_a_second(void *
     expect_within_a_second(NOTHING, 0);
 }
 
+/* The server that was asked for a change knows at once, the other one within a second of the reply. */
+static void expect_after_reply(Forge__V1__PolicyAction action, int version)
+{
+    struct taken taken = take(0);
+    assert_int_equal(taken.action, action);
+    assert_int_equal(taken.version, version);
+    expect_within_a_second(action, version);
+}
+
+static void test_what_admins_change_by_calls_is_in_force_at_once(void **state)
+{
+    Forge__V1__CreatePolicyRequest create = FORGE__V1__CREATE_POLICY_REQUEST__INIT;
+    Forge__V1__PublishPolicyRequest publish = FORGE__V1__PUBLISH_POLICY_REQUEST__INIT;
+    Forge__V1__UpdatePolicyRequest disable = FORGE__V1__UPDATE_POLICY_REQUEST__INIT;
+    Forge__V1__DeletePolicyRequest delete = FORGE__V1__DELETE_POLICY_REQUEST__INIT;
+    Forge__V1__KeywordRule keyword = FORGE__V1__KEYWORD_RULE__INIT;
+    Forge__V1__PolicyRule rule = FORGE__V1__POLICY_RULE__INIT, *rules[] = {&rule};
+    char *keywords[] = {TEXT("secret")}, id[WORLD_ID_SIZE];
+    struct forge_channel *admin = world_channel(&world, 0, world.home.admin_key);
+    Forge__V1__Policy *policy;
+    Google__Protobuf__Empty *empty;
+    struct forge_error error = {0};
+    (void)state;
+    keyword.n_keywords = 1;
+    keyword.keywords = keywords;
+    rule.name = TEXT("secret");
+    rule.action = BLOCK;
+    rule.kind_case = FORGE__V1__POLICY_RULE__KIND_KEYWORD;
+    rule.keyword = &keyword;
+    create.project_id = world.home.project_id;
+    create.name = TEXT("by calls");
+    create.n_rules = 1;
+    create.rules = rules;
+    world_check(&world, "CreatePolicy", forge_policy_create(admin, NULL, &create, &policy, &error), &error);
+    snprintf(id, sizeof id, "%s", policy->id);
+    forge__v1__policy__free_unpacked(policy, NULL);
+    expect_after_reply(NOTHING, 0); /* a draft */
+    publish.id = disable.id = delete.id = id;
+    world_check(&world, "PublishPolicy", forge_policy_publish(admin, NULL, &publish, &policy, &error), &error);
+    forge__v1__policy__free_unpacked(policy, NULL);
+    expect_after_reply(BLOCK, 1);
+    disable.disabled = true;
+    world_check(&world, "UpdatePolicy", forge_policy_update(admin, NULL, &disable, &policy, &error), &error);
+    forge__v1__policy__free_unpacked(policy, NULL);
+    expect_after_reply(NOTHING, 0);
+    world_check(&world, "DeletePolicy", forge_policy_delete(admin, NULL, &delete, &empty, &error), &error);
+    google__protobuf__empty__free_unpacked(empty, NULL);
+    expect_after_reply(NOTHING, 0);
+    forge_channel_close(admin);
+}
+
 /* The connections on which servers hear of changes are cut in the moment a policy is published. */
 static void test_a_lost_change_feed_hides_no_policy(void **state)
 {
@@ -367,6 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_change_is_in_force_on_every_server_within_a_second),
+        cmocka_unit_test(test_what_admins_change_by_calls_is_in_force_at_once),
         cmocka_unit_test(test_a_lost_change_feed_hides_no_policy),
         cmocka_unit_test(test_without_the_database_no_old_policy_is_believed),
         cmocka_unit_test(test_the_organization_used_longest_ago_makes_room),

@@ -410,14 +410,6 @@ static void test_a_parked_call_is_cancelled_by_its_own_connection_only(void **st
 
 /* --- what is in the contract and not built yet --- */
 
-static void test_methods_of_later_issues_are_unimplemented(void **state)
-{
-    (void)state;
-    Forge__V1__ListPoliciesRequest request = FORGE__V1__LIST_POLICIES_REQUEST__INIT;
-    Forge__V1__ListPoliciesResponse *reply;
-    service_fails(forge_policy_list(alpha.admin, NULL, &request, &reply, &service_error), FORGE_UNIMPLEMENTED, "ListPolicies");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -430,7 +422,6 @@ int main(void)
         cmocka_unit_test(test_reflect_gives_the_file_that_defines_a_symbol),
         cmocka_unit_test(test_reflect_says_what_it_does_not_have),
         cmocka_unit_test(test_a_parked_call_is_cancelled_by_its_own_connection_only),
-        cmocka_unit_test(test_methods_of_later_issues_are_unimplemented),
     };
     return cmocka_run_group_tests(tests, start, service_end);
 }

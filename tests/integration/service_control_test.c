@@ -408,8 +408,6 @@ static void test_a_parked_call_is_cancelled_by_its_own_connection_only(void **st
     service_violates(forge_control_cancel_call(alpha.admin, NULL, &bad, &reply, &service_error), "request_id", "must be a UUID");
 }
 
-/* --- what is in the contract and not built yet --- */
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -1,9 +1,8 @@
 #include "output.h"
 
 #include "amount.h"
+#include "view_text.h"
 
-#include <assert.h>
-#include <ctype.h>
 #include <google/protobuf/timestamp.pb-c.h>
 #include <google/protobuf/wrappers.pb-c.h>
 #include <string.h>
@@ -34,24 +33,6 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessage **messa
     return *message ? protobuf_c_message_descriptor_get_field_by_name((*message)->descriptor, path) : NULL;
 }
 
-/* The common prefix of an enum's values ("ROLE_") is noise for people. */
-static const char *enum_text(struct cli *cli, const ProtobufCEnumDescriptor *type, int number)
-{
-    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(type, number);
-    if (!value)
-        return forge_arena_printf(&cli->arena, "%d", number);
-    const ProtobufCEnumValue *zero = protobuf_c_enum_descriptor_get_value(type, 0);
-    assert(zero); /* proto3: every enum begins with it */
-    const char *unspecified = strstr(zero->name, "UNSPECIFIED");
-    size_t prefix = unspecified ? (size_t)(unspecified - zero->name) : 0;
-    if (value == zero && unspecified)
-        return "";
-    char *text = forge_arena_strdup(&cli->arena, value->name + (strncmp(value->name, zero->name, prefix) ? 0 : prefix));
-    for (char *p = text; p && *p; p++)
-        *p = (char)tolower((unsigned char)*p);
-    return text;
-}
-
 static const char *time_text(struct cli *cli, const Google__Protobuf__Timestamp *timestamp)
 {
     time_t seconds = (time_t)timestamp->seconds;
@@ -70,8 +51,9 @@ static const char *price_text(struct cli *cli, const Forge__V1__UsagePrice *pric
     snprintf(fraction, sizeof fraction, "%06lld", micros % 1000000);
     for (size_t length = strlen(fraction); length > 2 && fraction[length - 1] == '0'; length--)
         fraction[length - 1] = '\0';
-    return forge_arena_printf(&cli->arena, "%s %lld.%s", enum_text(cli, &forge__v1__usage_type__descriptor, (int)price->usage_type),
-                              micros / 1000000, fraction);
+    return forge_arena_printf(&cli->arena, "%s %lld.%s",
+                              view_text_enum(&cli->arena, &forge__v1__usage_type__descriptor, (int)price->usage_type), micros / 1000000,
+                              fraction);
 }
 
 /* A name or message from the server must not drive the terminal. */
@@ -99,7 +81,7 @@ static const char *value_text(struct cli *cli, const ProtobufCFieldDescriptor *f
     case PROTOBUF_C_TYPE_BOOL:
         return *(const protobuf_c_boolean *)at ? "yes" : "no";
     case PROTOBUF_C_TYPE_ENUM:
-        return enum_text(cli, field->descriptor, *(const int *)at);
+        return view_text_enum(&cli->arena, field->descriptor, *(const int *)at);
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_SINT32:
     case PROTOBUF_C_TYPE_SFIXED32:

@@ -51,8 +51,15 @@ bool terminal_set_colour(struct terminal *terminal, const char *choice)
 
 /* Select Graphic Rendition (ECMA-48) of each style. */
 static const char *const codes[] = {
-    [TERMINAL_PLAIN] = "",       [TERMINAL_STRONG] = "\033[1m", [TERMINAL_GOOD] = "\033[32m",
-    [TERMINAL_BAD] = "\033[31m", [TERMINAL_WARN] = "\033[33m",  [TERMINAL_PLACE] = "\033[36m",
+    [TERMINAL_PLAIN] = "",
+    [TERMINAL_STRONG] = "\033[1m",
+    [TERMINAL_GOOD] = "\033[32m",
+    [TERMINAL_BAD] = "\033[31m",
+    [TERMINAL_WARN] = "\033[33m",
+    [TERMINAL_PLACE] = "\033[36m",
+    [TERMINAL_MARK_BAD] = "\033[4;31m",
+    [TERMINAL_MARK_WARN] = "\033[4;33m",
+    [TERMINAL_MARK_PLACE] = "\033[4;36m",
 };
 static const char reset[] = "\033[0m";
 

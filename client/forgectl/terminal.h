@@ -19,11 +19,14 @@ struct terminal {
 
 enum terminal_style {
     TERMINAL_PLAIN,
-    TERMINAL_STRONG, /* bold */
-    TERMINAL_GOOD,   /* green */
-    TERMINAL_BAD,    /* red */
-    TERMINAL_WARN,   /* yellow */
-    TERMINAL_PLACE   /* cyan */
+    TERMINAL_STRONG,   /* bold */
+    TERMINAL_GOOD,     /* green */
+    TERMINAL_BAD,      /* red */
+    TERMINAL_WARN,     /* yellow */
+    TERMINAL_PLACE,    /* cyan */
+    TERMINAL_MARK_BAD, /* the same, underlined: places in a text */
+    TERMINAL_MARK_WARN,
+    TERMINAL_MARK_PLACE
 };
 
 /* Sets the locale of characters, and what follows from it and from the terminal; colour is left to terminal_set_colour. */

@@ -31,6 +31,10 @@ void view_waterfall_span(FILE *out, const struct terminal *terminal, struct forg
 /* A table of counts, percentiles, tokens, cost and scores by group and interval, then a bar for each 95th percentile. */
 void view_trace_stats(FILE *out, const struct terminal *terminal, struct forge_arena *arena, const Forge__V1__GetTraceStatsResponse *stats);
 
+/* What policies say of a text: what to do, each finding with its places marked, the masked texts. */
+void view_policy_check(FILE *out, const struct terminal *terminal, struct forge_arena *arena,
+                       const Forge__V1__CheckPoliciesRequest *request, const Forge__V1__CheckPoliciesResponse *answer);
+
 /* Level of significance where none is given. */
 #define VIEW_ALPHA 0.05
 

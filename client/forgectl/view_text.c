@@ -1,5 +1,7 @@
 #include "view_text.h"
 
+#include <assert.h>
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -77,5 +79,24 @@ const char *view_text_prompt(struct forge_arena *arena, const Forge__V1__PromptU
     const char *label = *prompt->label ? forge_arena_printf(arena, " label %s", view_text_line(arena, prompt->label)) : "";
     const char *text =
         version && label ? forge_arena_printf(arena, "%s%s%s", view_text_line(arena, prompt->prompt_id), version, label) : NULL;
+    return text ? text : "";
+}
+
+const char *view_text_enum(struct forge_arena *arena, const ProtobufCEnumDescriptor *type, int number)
+{
+    const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(type, number);
+    if (!value) {
+        const char *text = forge_arena_printf(arena, "%d", number);
+        return text ? text : "";
+    }
+    const ProtobufCEnumValue *zero = protobuf_c_enum_descriptor_get_value(type, 0);
+    assert(zero); /* proto3: every enum begins with it */
+    const char *unspecified = strstr(zero->name, "UNSPECIFIED");
+    size_t prefix = unspecified ? (size_t)(unspecified - zero->name) : 0;
+    if (value == zero && unspecified)
+        return "";
+    char *text = forge_arena_strdup(arena, value->name + (strncmp(value->name, zero->name, prefix) ? 0 : prefix));
+    for (char *p = text; p && *p; p++)
+        *p = (char)tolower((unsigned char)*p);
     return text ? text : "";
 }

@@ -13,6 +13,8 @@
 const char *view_text_visible(struct forge_arena *arena, const char *text, size_t length);
 /* The same of a whole text. */
 const char *view_text_line(struct forge_arena *arena, const char *text);
+/* An enum's value for people: in lower case, without the prefix that all values have ("ROLE_"); "" for the one that stands for none. */
+const char *view_text_enum(struct forge_arena *arena, const ProtobufCEnumDescriptor *type, int number);
 /* "<id> version 3 label production" */
 const char *view_text_prompt(struct forge_arena *arena, const Forge__V1__PromptUse *prompt);
 

@@ -3,6 +3,7 @@
 #include "apply_fields.h"
 #include "duration.h"
 #include "evaluator.h"
+#include "fields_file.h"
 #include "resolve.h"
 
 #include <ctype.h>
@@ -206,6 +207,7 @@ static int take_id(struct cli *cli, enum cli_take take, const char *text, json_t
                : take == CLI_TAKE_USER     ? resolve_user_id(cli, text, &id)
                : take == CLI_TAKE_PROVIDER ? resolve_provider_id(cli, text, &id)
                : take == CLI_TAKE_MODEL    ? resolve_model_id(cli, text, &id)
+               : take == CLI_TAKE_POLICY   ? resolve_policy_id(cli, text, &id)
                                            : resolve_account_id(cli, text, &id);
     return code == CLI_OK ? take_text(id, out) : code;
 }
@@ -288,7 +290,7 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
     case CLI_TAKE_EVALUATOR:
         return evaluator_take(cli, text, out);
     case CLI_TAKE_FIELDS:
-        return evaluator_take_file(cli, text, out);
+        return fields_file_take(cli, method_of(cli)->input, text, out);
     case CLI_TAKE_PROJECT:
     case CLI_TAKE_PROMPT:
     case CLI_TAKE_DATASET:
@@ -296,6 +298,7 @@ static int take_value(struct cli *cli, enum cli_take take, const char *what, con
     case CLI_TAKE_ACCOUNT:
     case CLI_TAKE_PROVIDER:
     case CLI_TAKE_MODEL:
+    case CLI_TAKE_POLICY:
         return take_id(cli, take, text, out);
     }
     return CLI_FAILED;
@@ -331,8 +334,14 @@ static int set(json_t *request, const char *field, json_t *value, bool appends)
                : cli_fail(CLI_FAILED, "no memory for the request");
 }
 
+static int add_to_mask(struct cli *cli, char **mask, const char *field)
+{
+    *mask = forge_arena_printf(&cli->arena, "%s%s%s", *mask, **mask ? "," : "", field);
+    return *mask ? CLI_OK : cli_fail(CLI_FAILED, "no memory for the request");
+}
+
 /* Each field of a file as if it were given by an option. */
-static int set_fields(json_t *request, json_t *fields)
+static int set_fields(struct cli *cli, json_t *request, json_t *fields, char **mask)
 {
     const char *name;
     json_t *value;
@@ -341,6 +350,7 @@ static int set_fields(json_t *request, json_t *fields)
     {
         size_t index;
         json_t *element;
+        code = code == CLI_OK ? add_to_mask(cli, mask, name) : code;
         if (!json_is_array(value)) {
             code = code == CLI_OK ? set(request, name, json_incref(value), false) : code;
             continue;
@@ -351,13 +361,16 @@ static int set_fields(json_t *request, json_t *fields)
     return code;
 }
 
-static int set_option(struct cli *cli, json_t *request, const struct cli_option *option, const char *text)
+/* mask: the names of the fields that are set, joined by commas. */
+static int set_option(struct cli *cli, json_t *request, const struct cli_option *option, const char *text, char **mask)
 {
     json_t *value = NULL;
     const char *what = forge_arena_printf(&cli->arena, "--%s", option->name);
     int code = take_value(cli, option->take, what, option->field, text, option, &value);
     if (code == CLI_OK && option->take == CLI_TAKE_FIELDS)
-        return set_fields(request, value);
+        return set_fields(cli, request, value, mask);
+    if (code == CLI_OK && strcmp(option->field, "etag") != 0)
+        code = add_to_mask(cli, mask, option->field);
     return code == CLI_OK ? set(request, option->field, value, option->is_repeated || option->take == CLI_TAKE_PRICE) : code;
 }
 
@@ -368,13 +381,11 @@ static int set_options(struct cli *cli, json_t *request, char **mask)
         const struct cli_option *option = cli->given[i].option;
         if (!option->field)
             continue;
-        code = set_option(cli, request, option, cli->given[i].value);
-        if (strcmp(option->field, "etag") != 0)
-            *mask = forge_arena_printf(&cli->arena, "%s%s%s", *mask, **mask ? "," : "", option->field);
+        code = set_option(cli, request, option, cli->given[i].value, mask);
     }
     for (const struct cli_option *option = cli->command->options; option && option->name && code == CLI_OK; option++)
         if (option->otherwise && !json_object_get(request, option->field))
-            code = set_option(cli, request, option, option->otherwise);
+            code = set_option(cli, request, option, option->otherwise, mask);
     return code;
 }
 

@@ -14,6 +14,8 @@
  *  - A dataset gets the items it does not have so, as its next version; it keeps those that the manifest does not have.
  *  - An evaluation, found by its name, prompt and dataset, gets its results and is completed; one that has ended is left alone. Without
  *    results in the manifest it is left running.
+ *  - A policy, found by its project (or the organization) and name, gets the draft of the manifest, which is published unless the manifest
+ * says "publish: false". Before traces are sent, and at the end, apply waits until the server has the published versions in force.
  *  - A trace, found by its id, is there or not: its spans are sent together, at the times that the manifest gives from now. Now is the
  * beginning of the hour, so that spans that are sent again, after an apply that was killed while the server was at it, are the same.
  *  - A score is found by what it is about, its name and author, and given anew where its value differs.
@@ -91,6 +93,12 @@ int apply_plan_dataset(struct apply *apply, struct apply_object *object);
 int apply_run_items(struct apply *apply, struct apply_object *object);
 int apply_plan_evaluation(struct apply *apply, struct apply_object *object);
 int apply_run_evaluation(struct apply *apply, struct apply_object *object);
+
+/* apply_policy.c */
+int apply_plan_policy(struct apply *apply, struct apply_object *object);
+int apply_run_policy(struct apply *apply, struct apply_object *object);
+/* Waits until the server has the published versions of the manifest's policies in force. */
+int apply_await_policies(struct apply *apply);
 
 /* apply_trace.c: traces with their spans, and scores. */
 int apply_plan_trace(struct apply *apply, struct apply_object *object);

@@ -292,6 +292,8 @@ static int plan_named(struct apply *apply, struct apply_object *object)
         return apply_plan_protection(apply, object);
     if (style == MANIFEST_EVALUATION)
         return apply_plan_evaluation(apply, object);
+    if (style == MANIFEST_POLICY)
+        return apply_plan_policy(apply, object);
     if (style == MANIFEST_TRACE)
         return apply_plan_trace(apply, object);
     if (style == MANIFEST_SCORE)

@@ -16,6 +16,7 @@ enum {
     CLI_OK = 0,
     CLI_FAILED = 1,  /* something on this machine: a file, the terminal, the context */
     CLI_USAGE = 2,   /* the command line */
+    CLI_BLOCKED = 3, /* policy check: a policy refuses it */
     CLI_STATUS = 64, /* + code of the server's answer */
     CLI_POSITIONALS_MAX = 18,
     CLI_OPTIONS_MAX = 256, /* given on one command line */
@@ -55,7 +56,8 @@ enum cli_take {
     CLI_TAKE_USER,      /* a user, by e-mail */
     CLI_TAKE_ACCOUNT,   /* a service account */
     CLI_TAKE_PROVIDER,  /* a provider of models */
-    CLI_TAKE_MODEL      /* a model, of --provider where several have one of this name */
+    CLI_TAKE_MODEL,     /* a model, of --provider where several have one of this name */
+    CLI_TAKE_POLICY     /* a policy, of --project where several have this name */
 };
 
 /* "--name VALUE", or a flag when value is NULL. */
@@ -111,6 +113,7 @@ extern const struct cli_command cli_root;
 /* Groups of it, a file each. */
 extern const struct cli_command tree_organization[], tree_user[], tree_key[], tree_service_account[], tree_audit[];
 extern const struct cli_command tree_project[], tree_prompt[], tree_label[], tree_tag[], tree_execution[], tree_dataset[], tree_eval[];
+extern const struct cli_command tree_policy[], tree_violation[];
 extern const struct cli_command tree_provider[], tree_model[], tree_trace[], tree_session[];
 extern const struct cli_option cli_global_options[];
 
@@ -203,6 +206,7 @@ int command_audit_verify(struct cli *cli);
 int command_dataset_add(struct cli *cli);
 int command_eval_add(struct cli *cli);
 int command_eval_compare(struct cli *cli);
+int command_policy_check(struct cli *cli);
 int command_prompt_create(struct cli *cli);
 int command_prompt_diff(struct cli *cli);
 int command_prompt_get(struct cli *cli);

@@ -1,7 +1,5 @@
 #include "evaluator.h"
 
-#include "manifest.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,24 +94,4 @@ int evaluator_take(struct cli *cli, const char *text, json_t **out)
     else
         json_decref(evaluator);
     return ok ? CLI_OK : form->type == VALUE_FILE ? CLI_FAILED : CLI_USAGE;
-}
-
-int evaluator_take_file(struct cli *cli, const char *path, json_t **out)
-{
-    static const struct manifest_shape shape = {.type = &forge__v1__create_evaluation_request__descriptor,
-                                                .hidden = {"project_id", "prompt_id", "dataset_id", "model_id"}};
-    static const struct forge_json_options options = {.pretty = false};
-    struct manifest manifest = {.arena = &cli->arena};
-    size_t size;
-    char *text = cli_read_file(cli, path, &size);
-    if (!text)
-        return CLI_FAILED;
-    const ProtobufCMessage *message = manifest_read_message(&manifest, path, text, size, &shape);
-    for (const struct manifest_problem *problem = manifest.problems; problem; problem = problem->next)
-        cli_fail(CLI_FAILED, "%s", problem->text);
-    if (!message)
-        return CLI_FAILED;
-    const char *json = forge_json_from_message(message, &options, &cli->arena);
-    *out = json ? json_loads(json, 0, NULL) : NULL;
-    return *out ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
 }

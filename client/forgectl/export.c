@@ -57,6 +57,14 @@ int export_print_object(struct apply *apply, json_t *object, bool is_whole)
     return ok ? CLI_OK : cli_fail(CLI_FAILED, "cannot print the manifest");
 }
 
+const ProtobufCMessage *export_find(ProtobufCMessage *const *messages, size_t count, const char *id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(field_text(messages[i], "id"), id))
+            return messages[i];
+    return NULL;
+}
+
 /* A prompt with its versions, newest first. */
 struct exported {
     const Forge__V1__Prompt *prompt;
@@ -193,6 +201,7 @@ static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, siz
 {
     struct exported *exported = forge_arena_calloc(&apply->cli->arena, count + 1, sizeof(*exported));
     struct export_models models = {0};
+    struct export_policies policies = {.project = project};
     struct export_evaluations evaluations = {.apply = apply, .project = project, .prompts = prompts, .prompt_count = count};
     int code = exported ? export_tags(apply, prompts, count) : cli_fail(CLI_FAILED, "no memory");
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
@@ -201,6 +210,8 @@ static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, siz
     }
     if (code == CLI_OK && cli_option(apply->cli, "evaluations"))
         code = export_evaluations_read(apply, project_id, &models, &evaluations);
+    if (code == CLI_OK && project_id)
+        code = export_policies_read(apply, project_id, &models, &policies);
     if (code == CLI_OK)
         code = export_models_print(apply, &models);
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
@@ -210,7 +221,24 @@ static int export_all(struct apply *apply, ProtobufCMessage *const *prompts, siz
         if (code == CLI_OK && cli_option(apply->cli, "executions"))
             code = export_executions(apply, &exported[i].prompt->base, project);
     }
-    return code == CLI_OK ? export_evaluations_print(&evaluations, &models) : code;
+    if (code == CLI_OK)
+        code = export_evaluations_print(&evaluations, &models);
+    return code == CLI_OK ? export_policies_print(&policies) : code;
+}
+
+/* What exclude each other. */
+static int check_options(const struct cli *cli)
+{
+    bool has_parts = cli_option(cli, "executions") || cli_option(cli, "evaluations");
+    bool is_of_all = cli_option(cli, "models") || cli_option(cli, "policies");
+    if (cli->has_format && cli->format != CLI_FORMAT_YAML && cli->format != CLI_FORMAT_JSON)
+        return cli_fail(CLI_USAGE, "export prints yaml (or json, an object a line)");
+    if (is_of_all && (cli->positional_count || has_parts || (cli_option(cli, "models") && cli_option(cli, "policies"))))
+        return cli_fail(CLI_USAGE, "--%s is for all %s of the organization: no prompt and no other option of this kind with it",
+                        cli_option(cli, "models") ? "models" : "policies", cli_option(cli, "models") ? "models" : "policies");
+    if (cli_option(cli, "evaluations") && cli->positional_count)
+        return cli_fail(CLI_USAGE, "--evaluations is for a whole project: no prompt with it");
+    return CLI_OK;
 }
 
 int command_export(struct cli *cli)
@@ -220,16 +248,14 @@ int command_export(struct cli *cli)
     const char *project = NULL;
     ProtobufCMessage **prompts;
     size_t count;
-    if (cli->has_format && cli->format != CLI_FORMAT_YAML && cli->format != CLI_FORMAT_JSON)
-        return cli_fail(CLI_USAGE, "export prints yaml (or json, an object a line)");
-    if (cli_option(cli, "models") && (cli->positional_count || cli_option(cli, "executions") || cli_option(cli, "evaluations")))
-        return cli_fail(CLI_USAGE,
-                        "--models is for all models of the organization: no prompt, no --executions and no --evaluations with it");
-    if (cli_option(cli, "evaluations") && cli->positional_count)
-        return cli_fail(CLI_USAGE, "--evaluations is for a whole project: no prompt with it");
+    int code = check_options(cli);
+    if (code != CLI_OK)
+        return code;
     if (cli_option(cli, "models"))
         return export_models_all(&apply);
-    int code = cli->positional_count ? CLI_OK : resolve_project_id(cli, &project_id);
+    if (cli_option(cli, "policies"))
+        return export_policies_all(&apply);
+    code = cli->positional_count ? CLI_OK : resolve_project_id(cli, &project_id);
     if (code == CLI_OK)
         code = find_prompts(&apply, project_id, &prompts, &count);
     if (code == CLI_OK && project_id)

@@ -15,6 +15,9 @@ bool export_add_resource(struct apply *apply, json_t *object, const ProtobufCMes
 /* Prints the object, when it is there and whole, and frees it. */
 int export_print_object(struct apply *apply, json_t *object, bool is_whole);
 
+/* The message whose "id" is this one; NULL when there is none. */
+const ProtobufCMessage *export_find(ProtobufCMessage *const *messages, size_t count, const char *id);
+
 /* Prints the labels of a prompt and the rules that protect them in it alone. */
 int export_labels(struct apply *apply, const Forge__V1__Prompt *prompt, const char *project);
 /* Prints the rules that protect labels in all prompts of a project. */
@@ -47,5 +50,19 @@ int export_evaluations_read(struct apply *apply, const char *project_id, struct 
 /* Prints datasets with the items of their latest version, then the evaluations on these with their results. Which are left out is told on
  * standard error. */
 int export_evaluations_print(const struct export_evaluations *all, const struct export_models *models);
+
+/* The policies of a project, or of the organization; zeroed = none. */
+struct export_policies {
+    struct apply *apply;
+    const char *project;                               /* its name, NULL = of the organization; set it before printing */
+    ProtobufCMessage **policies, **projects, **models; /* the latter two: all that there are */
+    size_t policy_count, project_count, model_count;
+};
+/* Reads them and adds the models that they name. project_id "": those of the organization. */
+int export_policies_read(struct apply *apply, const char *project_id, struct export_models *models, struct export_policies *out);
+/* Prints them. Which are left out, or not published, is told on standard error. */
+int export_policies_print(struct export_policies *all);
+/* Prints those of the organization with the models that they name. */
+int export_policies_all(struct apply *apply);
 
 #endif

@@ -5,14 +5,6 @@
 
 #include <string.h>
 
-static const ProtobufCMessage *find_by_id(ProtobufCMessage *const *messages, size_t count, const char *id)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(field_text(messages[i], "id"), id))
-            return messages[i];
-    return NULL;
-}
-
 /* ---- datasets ---- */
 
 /* A part of an object: a copy without what the server has set. */
@@ -94,8 +86,8 @@ static json_t *result_json(struct apply *apply, const Forge__V1__Evaluation *eva
 static bool add_fields(const struct export_evaluations *all, const struct export_models *models, json_t *object,
                        const Forge__V1__Evaluation *evaluation)
 {
-    const ProtobufCMessage *prompt = find_by_id(all->prompts, all->prompt_count, evaluation->prompt_id);
-    const ProtobufCMessage *dataset = find_by_id(all->datasets, all->dataset_count, evaluation->dataset_id);
+    const ProtobufCMessage *prompt = export_find(all->prompts, all->prompt_count, evaluation->prompt_id);
+    const ProtobufCMessage *dataset = export_find(all->datasets, all->dataset_count, evaluation->dataset_id);
     const Forge__V1__AiModel *model = export_models_find(models, evaluation->model_id);
     Forge__V1__Evaluation plain = *evaluation;
     plain.dataset_version = 0; /* items are written as the dataset's only version */
@@ -144,8 +136,8 @@ static bool has_newer_namesake(const struct export_evaluations *all, const Forge
 /* Why it cannot be made again from a manifest; NULL when it can. */
 static const char *why_not(const struct export_evaluations *all, const Forge__V1__Evaluation *evaluation)
 {
-    const Forge__V1__Dataset *dataset = (const Forge__V1__Dataset *)find_by_id(all->datasets, all->dataset_count, evaluation->dataset_id);
-    if (!find_by_id(all->prompts, all->prompt_count, evaluation->prompt_id))
+    const Forge__V1__Dataset *dataset = (const Forge__V1__Dataset *)export_find(all->datasets, all->dataset_count, evaluation->dataset_id);
+    if (!export_find(all->prompts, all->prompt_count, evaluation->prompt_id))
         return "its prompt is deleted";
     if (!dataset)
         return "its dataset is deleted";

@@ -110,10 +110,11 @@ static bool is_id_of_reference(const struct manifest_kind *kind, const char *nam
     return false;
 }
 
-/* A field of the document that is not one of the request: kind, a reference, the list of parts. */
+/* A field of the document that is not one of the request: kind, a reference, the list of parts, whether there is a last step. */
 static bool is_special(const struct manifest_kind *kind, const char *name)
 {
-    return kind && (!strcmp(name, "kind") || (kind->list && !strcmp(name, kind->list)) || find_reference(kind, name));
+    return kind && (!strcmp(name, "kind") || (kind->list && !strcmp(name, kind->list)) || (kind->step && !strcmp(name, kind->step)) ||
+                    find_reference(kind, name));
 }
 
 static const ProtobufCFieldDescriptor *find_field(const struct manifest_shape *shape, const struct manifest_kind *kind, const char *name)
@@ -141,12 +142,18 @@ static void unknown_field(struct reader *reader, const yaml_node_t *key, const s
             list_word(names, sizeof names, shape->type->fields[i].name);
     if (shape->has_model)
         list_word(names, sizeof names, "model");
+    if (shape->has_models)
+        list_word(names, sizeof names, "models");
+    if (shape->has_project)
+        list_word(names, sizeof names, "project");
     if (shape->has_interval) {
         list_word(names, sizeof names, "start");
         list_word(names, sizeof names, "duration");
     }
     if (kind && kind->list)
         list_word(names, sizeof names, kind->list);
+    if (kind && kind->step)
+        list_word(names, sizeof names, kind->step);
     PROBLEM(reader, key, "unknown field \"%.64s\"; %s has %s", (const char *)key->data.scalar.value,
             kind ? kind->name : shape->type->short_name, names);
 }
@@ -241,6 +248,32 @@ static json_t *model_json(struct reader *reader, const yaml_node_t *node)
     return json;
 }
 
+/* [{provider: P, name: N}] as ["P\nN"]; NULL after a problem. */
+static json_t *models_json(struct reader *reader, const yaml_node_t *node)
+{
+    json_t *array = json_array();
+    bool is_list = take_size(reader, node) && node->type == YAML_SEQUENCE_NODE;
+    if (!is_list && !reader->is_too_large)
+        PROBLEM(reader, node, "models: must be a list of {provider: its provider's name, name: its name}");
+    for (const yaml_node_item_t *item = is_list ? node->data.sequence.items.start : NULL; item && item < node->data.sequence.items.top;
+         item++) {
+        json_t *model = model_json(reader, node_at(reader, *item));
+        if (model)
+            json_array_append_new(array, model);
+    }
+    return array;
+}
+
+/* The name of a project; NULL after a problem. */
+static json_t *project_json(struct reader *reader, const yaml_node_t *node)
+{
+    const char *text = take_size(reader, node) ? scalar_text(node) : NULL;
+    json_t *json = text && *text ? json_string(text) : NULL;
+    if (!json && !reader->is_too_large)
+        PROBLEM(reader, node, "project: must be the name of a project");
+    return json;
+}
+
 /* "4.2s" in nanoseconds; NULL after a problem. */
 static json_t *duration_json(struct reader *reader, const yaml_node_t *node, const char *name)
 {
@@ -258,9 +291,22 @@ static const char *substitute_of(const struct manifest_shape *shape, const char 
 {
     if (shape && shape->has_model && !strcmp(name, "model"))
         return "model_id";
+    if (shape && shape->has_models && !strcmp(name, "models"))
+        return "model_ids";
+    if (shape && shape->has_project && !strcmp(name, "project"))
+        return "project_id";
     if (shape && shape->has_interval && !strcmp(name, "start"))
         return "start_ns";
     return shape && shape->has_interval && !strcmp(name, "duration") ? "end_ns" : NULL;
+}
+
+static json_t *substitute_json(struct reader *reader, const yaml_node_t *value, const char *name)
+{
+    if (!strcmp(name, "model"))
+        return model_json(reader, value);
+    if (!strcmp(name, "models"))
+        return models_json(reader, value);
+    return !strcmp(name, "project") ? project_json(reader, value) : duration_json(reader, value, name);
 }
 
 static void take_substitute(struct reader *reader, const yaml_node_t *key, const yaml_node_t *value, json_t *object, const char *field)
@@ -268,7 +314,7 @@ static void take_substitute(struct reader *reader, const yaml_node_t *key, const
     const char *name = scalar_text(key);
     if (json_object_get(object, field))
         PROBLEM(reader, key, "field \"%.64s\" is there twice", name);
-    json_object_set_new(object, field, strcmp(name, "model") ? duration_json(reader, value, name) : model_json(reader, value));
+    json_object_set_new(object, field, substitute_json(reader, value, name));
 }
 
 /* A mapping or list where the API takes JSON as text: that text. Takes value over. */
@@ -360,8 +406,9 @@ static json_t *value_json(struct reader *reader, const yaml_node_t *node, const 
         return scalar_json(reader, node, field);
     if (node->type == YAML_SEQUENCE_NODE)
         return sequence_json(reader, node, field, depth);
-    const struct manifest_shape shape = {.type = is_plain_message(field) ? field->descriptor : NULL};
-    return mapping_json(reader, node, shape.type ? &shape : NULL, NULL, depth);
+    const struct manifest_shape plain = {.type = is_plain_message(field) ? field->descriptor : NULL};
+    const struct manifest_shape *nested = plain.type ? manifest_nested_shape(plain.type) : NULL;
+    return mapping_json(reader, node, nested ? nested : plain.type ? &plain : NULL, NULL, depth);
 }
 
 /* ---- where a field path of the JSON reader stands, such as "variables[1].name" ---- */
@@ -445,6 +492,15 @@ static void read_references(struct reader *reader, const yaml_node_t *root, stru
             object->references[i] = copy_text(reader->manifest, text);
         object->reference_positions[i] = position_of(reader, value);
     }
+}
+
+static void read_step(struct reader *reader, const yaml_node_t *root, struct manifest_object *object)
+{
+    const yaml_node_t *value = object->kind->step ? find_value(reader, root, object->kind->step) : NULL;
+    const char *text = value ? scalar_text(value) : "true";
+    object->is_without_step = text && !strcmp(text, "false");
+    if (!text || (strcmp(text, "true") != 0 && !object->is_without_step))
+        PROBLEM(reader, value, "%s: must be true or false", object->kind->step);
 }
 
 static void read_parts(struct reader *reader, const yaml_node_t *root, struct manifest_object *object)
@@ -559,6 +615,7 @@ static void read_object(struct reader *reader, const yaml_node_t *root)
     object->position = position_of(reader, root);
     object->request = read_message(reader, root, &kind->shape, kind);
     read_references(reader, root, object);
+    read_step(reader, root, object);
     read_parts(reader, root, object);
     if (!object->request)
         return;

@@ -8,7 +8,7 @@
  *     - content: "Review this {{language}} change: {{diff}}"
  *
  * Where a request has the id of another object the manifest has its name ("project" for project_id; a model's name stands beside its
- * provider's: "model: {provider: OpenAI, name: gpt-4}"). Everything is checked against the
+ * provider's: "model: {provider: OpenAI, name: gpt-4}"), also inside policies. Everything is checked against the
  * protobuf descriptors. No server is asked here. */
 #ifndef FORGECTL_MANIFEST_H
 #define FORGECTL_MANIFEST_H
@@ -43,6 +43,7 @@ enum manifest_style {
     MANIFEST_DATASET,      /* a resource with items */
     MANIFEST_EVALUATION,   /* made, filled, completed */
     MANIFEST_TRACE,        /* has spans and an id that the manifest gives */
+    MANIFEST_POLICY,       /* a draft and its publication */
     MANIFEST_SCORE         /* about a trace, span or session, by its name and author */
 };
 
@@ -63,7 +64,11 @@ struct manifest_shape {
     const char *texts[MANIFEST_HIDDEN_MAX]; /* fields that take JSON as text: a mapping or list becomes that */
     bool has_interval; /* "start: -2h", "duration: 4.2s": nanoseconds in start_ns and end_ns, which are hidden; of a duration in end_ns */
     bool has_model;    /* "model: {provider: P, name: N}" takes the place of model_id, which then holds "P\nN": names have no line breaks */
+    bool has_models;   /* "models: [{provider: P, name: N}]" takes the place of model_ids in the same way */
+    bool has_project;  /* "project: N" takes the place of project_id, which then holds N */
 };
+/* The shape of messages of this type wherever they stand inside others, NULL = all their fields as they are. */
+const struct manifest_shape *manifest_nested_shape(const ProtobufCMessageDescriptor *type);
 
 /* A kind of objects: a row of manifest_kinds.c, in the order in which kinds depend on each other. */
 struct manifest_kind {
@@ -76,6 +81,7 @@ struct manifest_kind {
     struct manifest_shape list_shape; /* of each part */
     int create, lookup, update;       /* FORGE_METHOD_*; lookup is the List method, -1 = none */
     const char *prefix;               /* field of the List request that bounds it to names with this beginning */
+    const char *step;                 /* field of the manifest that is false where the kind's last step is left out, NULL = none */
 };
 extern const struct manifest_kind manifest_kinds[]; /* ended by a NULL name */
 const struct manifest_kind *manifest_kind_find(const char *name);
@@ -94,6 +100,7 @@ struct manifest_object {
     ProtobufCMessage *request;                       /* of shape.type; references are not filled in */
     const char *references[MANIFEST_REFERENCES_MAX]; /* names, NULL = not given */
     struct manifest_position reference_positions[MANIFEST_REFERENCES_MAX];
+    bool is_without_step;
     ProtobufCMessage **parts; /* of list_shape.type. A prompt always has at least one: a text of its own becomes version 1. */
     size_t part_count;
 };

@@ -133,6 +133,17 @@ const struct manifest_kind manifest_kinds[] = {
      .create = FORGE_METHOD_PROMPT_PROTECT_LABEL,
      .lookup = FORGE_METHOD_PROMPT_LIST_LABELS,
      .update = -1},
+    /* Behind prompts: versions that were there before a policy can be made again beside it. Before traces, which it judges. */
+    {.name = "policy",
+     .style = MANIFEST_POLICY,
+     .shape = {.type = &forge__v1__create_policy_request__descriptor},
+     .key = "name",
+     .references = {{.field = "project", .id_field = "project_id", .kind = "project", .is_scope = true, .is_optional = true}},
+     .create = FORGE_METHOD_POLICY_CREATE,
+     .lookup = FORGE_METHOD_POLICY_LIST,
+     .update = FORGE_METHOD_POLICY_UPDATE,
+     .prefix = "name_prefix",
+     .step = "publish"},
     /* What stands beside spans holds for all of them. Start: from now, and of a span from the start of its trace. */
     {.name = "trace",
      .style = MANIFEST_TRACE,
@@ -153,6 +164,20 @@ const struct manifest_kind manifest_kinds[] = {
      .update = -1},
     {.name = NULL},
 };
+
+static const struct manifest_shape nested_shapes[] = {
+    {.type = &forge__v1__policy_attachment__descriptor, .hidden = {"project_id", "model_id"}, .has_model = true, .has_project = true},
+    {.type = &forge__v1__allowed_models_rule__descriptor, .hidden = {"model_ids"}, .has_models = true},
+    {.type = &forge__v1__output_schema_rule__descriptor, .texts = {"schema"}},
+};
+
+const struct manifest_shape *manifest_nested_shape(const ProtobufCMessageDescriptor *type)
+{
+    for (size_t i = 0; i < sizeof nested_shapes / sizeof nested_shapes[0]; i++)
+        if (nested_shapes[i].type == type)
+            return &nested_shapes[i];
+    return NULL;
+}
 
 const struct manifest_kind *manifest_kind_find(const char *name)
 {

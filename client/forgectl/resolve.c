@@ -146,19 +146,57 @@ static int take_model(struct cli *cli, const Forge__V1__ListAiModelsResponse *li
 
 int resolve_model_id(struct cli *cli, const char *id_or_name, char **out_id)
 {
+    return take_id(cli, id_or_name, out_id) ? CLI_OK : resolve_model_of(cli, cli_option(cli, "provider"), id_or_name, out_id);
+}
+
+int resolve_model_of(struct cli *cli, const char *provider, const char *name, char **out_id)
+{
     Forge__V1__ListAiModelsRequest request = FORGE__V1__LIST_AI_MODELS_REQUEST__INIT;
-    const char *provider = cli_option(cli, "provider");
     ProtobufCMessage *reply;
-    if (take_id(cli, id_or_name, out_id))
-        return CLI_OK;
-    request.name_prefix = forge_arena_strdup(&cli->arena, id_or_name);
+    request.name_prefix = forge_arena_strdup(&cli->arena, name);
     request.page_size = 2;
     int code = provider ? resolve_provider_id(cli, provider, &request.provider_id) : CLI_OK;
     if (code == CLI_OK)
         code = cli_call(cli, &forge_methods[FORGE_METHOD_ORGANIZATION_LIST_AI_MODELS], &request.base, &reply);
     if (code != CLI_OK)
         return code;
-    code = take_model(cli, (const Forge__V1__ListAiModelsResponse *)reply, id_or_name, out_id);
+    code = take_model(cli, (const Forge__V1__ListAiModelsResponse *)reply, name, out_id);
+    cli_free(reply);
+    return code;
+}
+
+/* Takes the one policy that is named so; those come first. In a project its own one goes before the organization's. */
+static int take_policy(struct cli *cli, const Forge__V1__ListPoliciesResponse *list, const char *name, bool is_in_project, char **out_id)
+{
+    const Forge__V1__Policy *found = NULL;
+    size_t count = 0;
+    for (; count < list->n_policies && !strcmp(list->policies[count]->name, name); count++)
+        if (!found || *list->policies[count]->project_id)
+            found = list->policies[count];
+    if (!found)
+        return cli_fail(CLI_STATUS + FORGE_NOT_FOUND, "NOT_FOUND: there is no policy \"%s\"", name);
+    if (count > 1 && !is_in_project)
+        return cli_fail(CLI_USAGE, "there are several policies \"%s\": give its id, or --project", name);
+    *out_id = forge_arena_strdup(&cli->arena, found->id);
+    return *out_id ? CLI_OK : cli_fail(CLI_FAILED, "no memory");
+}
+
+int resolve_policy_id(struct cli *cli, const char *id_or_name, char **out_id)
+{
+    Forge__V1__ListPoliciesRequest request = FORGE__V1__LIST_POLICIES_REQUEST__INIT;
+    const char *project = cli_option(cli, "project");
+    ProtobufCMessage *reply;
+    if (take_id(cli, id_or_name, out_id))
+        return CLI_OK;
+    request.name_prefix = forge_arena_strdup(&cli->arena, id_or_name);
+    request.page_size = 2;
+    request.include_organization = project != NULL;
+    int code = project ? resolve_project_text(cli, project, &request.project_id) : CLI_OK;
+    if (code == CLI_OK)
+        code = cli_call(cli, &forge_methods[FORGE_METHOD_POLICY_LIST], &request.base, &reply);
+    if (code != CLI_OK)
+        return code;
+    code = take_policy(cli, (const Forge__V1__ListPoliciesResponse *)reply, id_or_name, project != NULL, out_id);
     cli_free(reply);
     return code;
 }

@@ -109,11 +109,12 @@ static const struct cli_option export_options[] = {
     {.name = "executions", .help = "with the recorded executions"},
     {.name = "evaluations", .help = "with the datasets of the project and what was completed on their latest versions"},
     {.name = "models", .help = "all providers and models with their prices instead"},
+    {.name = "policies", .help = "all policies of the organization, with the models that they name, instead"},
     PROJECT_OPTION,
     {.name = NULL}};
 static const char *const export_examples[] = {"forgectl export --project checkout > checkout.yaml",
                                               "forgectl export code-review | forgectl apply -f - --project other",
-                                              "forgectl export --models > models.yaml", NULL};
+                                              "forgectl export --models > models.yaml", "forgectl export --policies > policies.yaml", NULL};
 
 /* ---- the rest ---- */
 
@@ -150,6 +151,8 @@ static const struct cli_command root_commands[] = {
     {.name = "eval", .summary = "Evaluations of prompt versions on datasets", .commands = tree_eval},
     {.name = "trace", .summary = "What models, tools and agents did, and how it was judged", .commands = tree_trace},
     {.name = "session", .summary = "Conversations: traces with the same session id", .commands = tree_session},
+    {.name = "policy", .summary = "Rules about what goes to models and comes back", .commands = tree_policy},
+    {.name = "violation", .summary = "What was found against policies", .commands = tree_violation},
     {.name = "project", .summary = "Projects of the organization", .commands = tree_project},
     {.name = "provider", .summary = "Providers of models and their credentials", .commands = tree_provider},
     {.name = "model", .summary = "Models and what they cost", .commands = tree_model},
@@ -167,13 +170,13 @@ static const struct cli_command root_commands[] = {
      .summary = "Make what manifests describe: create what is missing, update what differs",
      .description =
          "A manifest is YAML, one object a document: kind (organization, user, project, tag, provider, model, prompt, label, execution,\n"
-         "dataset, evaluation, protection, trace, score) and the fields of that kind's Create request as forgectl describe shows them,\n"
-         "with names where the request has ids. A trace has spans with start (of the trace from now, of a span from there) and\n"
-         "duration, such as -2h and 4.2s. All of it is\n"
-         "checked first, then the plan is printed (+ create, ~ update), then it is carried out. Objects are found by name, so applying\n"
-         "again changes nothing, and after an interruption it does the rest. A manifest with an organization is applied as its admin,\n"
-         "whom it names; to create the organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a manifest lists\n"
-         "replace those of the prompt.\n"
+         "dataset, evaluation, protection, policy, trace, score) and the fields of that kind's Create request as forgectl describe shows\n"
+         "them, with names where the request has ids. A trace has spans with start (of the trace from now, of a span from there) and\n"
+         "duration, such as -2h and 4.2s. All of it is checked first, then the plan is printed (+ create, ~ update), then it is carried\n"
+         "out. Objects are found by name, so applying again changes nothing, and after an interruption it does the rest. Policies are\n"
+         "published, unless they say publish: false, and waited for until they are in force. A manifest with an organization is applied\n"
+         "as its admin, whom it names; to create the organization set FORGE_OPERATOR_TOKEN. Nothing is ever deleted; tags that a\n"
+         "manifest lists replace those of the prompt.\n"
          "-o json and -o yaml print the plan as data, -o name what is to be created or updated, as kind/name.",
      .options = apply_options,
      .examples = apply_examples,
@@ -183,7 +186,7 @@ static const struct cli_command root_commands[] = {
      .arguments = "[prompt]",
      .arguments_max = 1,
      .description =
-         "With all versions, tags and labels, and with the models that the versions are for, their providers and prices. apply takes it\n"
+         "With all versions, tags, labels and policies, and with the models that these name, their providers and prices. apply takes it\n"
          "as it is; of a single prompt it leaves the project out. Credentials are never written, traces and scores neither: forgectl "
          "trace\n"
          "show --full -o json has all of a trace.",

@@ -85,7 +85,7 @@ static void test_apply_tells_every_problem_at_once(void **state)
         1, "",
         "forgectl: m.yaml:3:1: unknown field \"x\"; project has name, description\n"
         "forgectl: m.yaml:5:7: unknown kind \"nothing\"; there are organization, user, project, tag, provider, model, prompt, label, "
-        "execution, dataset, evaluation, protection, trace, score\n"
+        "execution, dataset, evaluation, protection, policy, trace, score\n"
         "forgectl: m.yaml:7:1: name is missing: a manifest finds a tag by it\n",
         "forgectl apply -f m.yaml");
     expect_output(1, "", NULL, "for i in $(seq 30); do echo \"field$i: x\"; done | forgectl apply -f -");

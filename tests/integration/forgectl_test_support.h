@@ -28,6 +28,8 @@ void forgectl_write_file(const char *name, const char *text);
 /* Group setup and teardown of cmocka: a world with one server, a home, and the environment to reach it as the admin of world.home. */
 extern struct world world;
 int forgectl_open_world(void **state);
+/* The same with so many servers; the first is the one of the environment. */
+void forgectl_open_servers(unsigned count);
 int forgectl_close_world(void **state);
 
 /* Runs a shell line in the home; "forgectl" in it is the one of the build. */

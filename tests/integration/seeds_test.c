@@ -77,11 +77,11 @@ static void expect_rows(const struct home *home, const char *table, int64_t rows
 
 struct counts {
     int64_t organizations, users, projects, tags, prompts, versions, prompt_tags, executions, providers, models, prices, datasets, items,
-        evaluations, results, traces, spans, scores;
+        evaluations, results, policies, attachments, violations, traces, spans, scores;
 };
-static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3, 1, 5, 1, 10, 5, 24, 6},
-                           library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
-                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3, 1, 5, 1, 10, 5, 24, 6};
+static const struct counts demo = {1, 3, 3, 0, 1, 1, 0, 0, 2, 2, 3, 1, 5, 1, 10, 3, 2, 1, 5, 24, 6},
+                           library = {1, 1, 1, 5, 5, 5, 11, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+                           both = {1, 3, 3, 5, 6, 6, 11, 11, 2, 2, 3, 1, 5, 1, 10, 3, 2, 1, 5, 24, 6};
 
 static void expect_counts(const struct home *home, const struct counts *counts)
 {
@@ -103,6 +103,10 @@ static void expect_counts(const struct home *home, const struct counts *counts)
     expect_rows(home, "dataset_items", counts->items);
     expect_rows(home, "evaluations", counts->evaluations);
     expect_rows(home, "evaluation_results", counts->results);
+    expect_rows(home, "policies", counts->policies);
+    expect_rows(home, "policy_versions", counts->policies);
+    expect_rows(home, "policy_attachments", counts->attachments);
+    expect_rows(home, "policy_violations", counts->violations);
     expect_rows(home, "traces", counts->traces);
     expect_rows(home, "spans", counts->spans);
     expect_rows(home, "scores", counts->scores);
@@ -135,12 +139,31 @@ static void expect_traces(const struct home *home)
                   "forgectl session list --project 'Customer Support' --session demo-noor | awk 'NR == 2 {print $7, $8, $9, $10}'");
     expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "",
                   "forgectl trace stats --project 'Customer Support' --prompt ticket-reply --version 1 --group-by model -o name");
-    expect_output(
-        0, "1\n", "",
-        "forgectl trace show 5eed0000000000000000000000000004 --project 'Customer Support' --full | grep -c marek.novak@example.com");
+    expect_output(0, "1\n", "",
+                  "forgectl trace show 5eed0000000000000000000000000004 --project 'Customer Support' --full | grep -cF '[contact]'");
     expect_output(
         0, "6\n", "",
         "for project in 'Customer Support' 'Document Search'; do forgectl trace scores --project \"$project\" -o name; done | wc -l");
+}
+
+/* A policy that blocks, one that masks and one that flags, in force: the address that a trace brings is masked and noted. They have nothing
+ * against the demo's own prompt. */
+static void expect_policies(void)
+{
+    expect_output(0, "No secrets\nPersonal data\nTone\n", "", "forgectl policy list -o name");
+    expect_output(0, "block\nmask\nmask\nflag\n", "",
+                  "for id in $(forgectl policy list -o json | sed -n 's/^      \"id\": \"\\(.*\\)\",/\\1/p'); do forgectl policy get $id | "
+                  "sed '1,/^RULE/d' | awk '{print $2}'; done");
+    expect_output(
+        0, "open mask contact input 5eed0000000000000000000000000004\n", "",
+        "forgectl violation list --project 'Customer Support' -o json | awk -F '\"' '/\"(state|action|rule|stage|trace_id)\"/ {v[$2] = "
+        "tolower($4); sub(/^(violation_state|policy_action|policy_stage)_/, \"\", v[$2])} END {print v[\"state\"], v[\"action\"], "
+        "v[\"rule\"], v[\"stage\"], v[\"trace_id\"]}'");
+    expect_output(
+        0, "allowed\n", "",
+        "forgectl prompt get ticket-reply --project 'Customer Support' -o json | forgectl policy check --project 'Customer Support' "
+        "--label production --input-file - -o name");
+    expect_output(3, "blocked\n", "", "forgectl policy check --project 'Document Search' --input 'AKIA''Q7RZ4LMN2XPV6TWB' -o name");
 }
 
 static void test_demo(void **state)
@@ -151,14 +174,14 @@ static void test_demo(void **state)
     struct home home;
     open_home(&home);
     for (int round = 0; round < 2; round++) {
-        expect_output(0, "24 to create, 0 to update, 0 unchanged\n", NULL,
+        expect_output(0, "27 to create, 0 to update, 0 unchanged\n", NULL,
                       "forgectl apply -f $SEEDS/promptforge_demo.yaml --dry-run | tail -1");
         expect_rows(&home, "organizations", 0);
-        expect_output(0, "24 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "27 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         /* Again, also without the operator's token. */
-        expect_output(0, "0 to create, 0 to update, 24 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
-        expect_output(0, "0 to create, 0 to update, 24 unchanged\n", "",
+        expect_output(0, "0 to create, 0 to update, 27 unchanged\n", "", "forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
+        expect_output(0, "0 to create, 0 to update, 27 unchanged\n", "",
                       "FORGE_OPERATOR_TOKEN= forgectl apply -f $SEEDS/promptforge_demo.yaml | tail -1");
         expect_counts(&home, &demo);
         assert_int_equal(number(&home, "select count(*) from sessions"), 0);
@@ -171,6 +194,7 @@ static void test_demo(void **state)
         expect_output(0, "Customer Support\nDocument Search\nEngineering Assistant\n", "", "forgectl project list -o name");
         expect_output(0, "claude-3-opus-20240229\ngpt-4\n", "", "forgectl model list -o name");
         expect_traces(&home);
+        expect_policies();
         expect_output(0, "completed 10 0.6\n", "", "forgectl eval list --project 'Customer Support' | awk 'NR == 2 {print $5, $8, $9}'");
         expect_output(0, "card-declined\ncard-declined\nclose-account\nexport-late\nno-article\nreset-password\n", "",
                       "forgectl eval results $(forgectl eval list --project 'Customer Support' -o name) --passed true -o name");
@@ -218,9 +242,9 @@ static void test_both(void **state)
         expect_output(0, NULL, NULL, "forgectl apply -f $SEEDS/prompt_library.yaml");
         expect_counts(&home, &both);
     }
-    expect_output(0, "0 to create, 0 to update, 39 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 42 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
     reset(&home);
-    expect_output(0, "39 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "42 to create, 0 to update, 0 unchanged\n", NULL, "forgectl apply -f $SEEDS | tail -1");
     expect_counts(&home, &both);
     close_home(&home);
 }
@@ -231,7 +255,7 @@ static void test_both(void **state)
 static void finish(void)
 {
     expect_output(0, NULL, NULL, "for i in 1 2 3 4 5; do forgectl apply -f $SEEDS && exit 0; done; exit 1");
-    expect_output(0, "0 to create, 0 to update, 39 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
+    expect_output(0, "0 to create, 0 to update, 42 unchanged\n", "", "forgectl apply -f $SEEDS | tail -1");
 }
 
 /* After each step in turn: forgectl ends by a signal when nobody reads what it tells. */
@@ -239,7 +263,7 @@ static void test_interrupted_after_each_step(void **state)
 {
     struct home home;
     open_home(&home);
-    expect_output(0, NULL, NULL, "for step in $(seq 24); do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
+    expect_output(0, NULL, NULL, "for step in $(seq 27); do forgectl apply -f $SEEDS 2>&1 >/dev/null | sed -n \"${step}q\"; done");
     finish();
     expect_counts(&home, &both);
     close_home(&home);

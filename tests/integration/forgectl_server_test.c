@@ -210,7 +210,7 @@ static void test_call_any_method(void **state)
     expect_output(0, "{\n  \"payload\": \"aGVsbG8=\"\n}\n", "", "forgectl call Ping -d '{\"payload\": \"aGVsbG8=\"}'");
     expect_output(0, "{}\n", "", "forgectl call forge.v1.ControlService/Ping");
     expect_output(0, "payload: aGVsbG8=\n", "", "echo '{\"payload\": \"aGVsbG8=\"}' | forgectl call ControlService/Ping -d @- -o yaml");
-    expect_output(76, "", NULL, "forgectl call ListPolicies");
+    expect_output(0, "{}\n", "", "forgectl call ListPolicies");
     /* A repeated write with the same request id has the first one's answer and no effect. */
     expect_output(0, "same\n", "",
                   "ID=0199e5c0-0000-7000-8000-000000000001; ID=$(printf '%%08x-%%04x-7000-8000-000000000001' $(($(date +%%s%%3N) >> 16)) "

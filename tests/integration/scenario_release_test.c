@@ -233,12 +233,18 @@ static void send_trace(struct forge_span_buffer *buffer, int number)
     }
 }
 
+static int64_t spans_stored(void)
+{
+    return world_number(&world, "SELECT count(*) FROM spans WHERE project_id = '%s'", project_id);
+}
+
 static void test_ten_thousand_spans(void **state)
 {
     const struct forge_span_buffer_options options = {.project_id = project_id, .spans_max = SPANS};
     struct forge_span_buffer *buffers[2];
     struct forge_channel *const channels[] = {here, there};
     uint64_t accepted = 0;
+    int64_t before = spans_stored();
     for (int i = 0; i < 2; i++)
         check("span buffer", forge_span_buffer_open(channels[i], &options, &buffers[i], &error));
     for (int i = 0; i < TRACES; i++)
@@ -250,11 +256,7 @@ static void test_ten_thousand_spans(void **state)
         accepted += stats.accepted;
     }
     print_message("%d spans through two servers: %llu accepted\n", SPANS, (unsigned long long)accepted);
-    assert_int_equal(world_number(&world,
-                                  "SELECT count(*) FROM spans WHERE project_id = '%s' AND name IN ('answer ticket', "
-                                  "'search articles', 'draft') AND (prompt_label = '%s' OR prompt_id IS NULL)",
-                                  project_id, TRIAL),
-                     SPANS);
+    assert_int_equal(spans_stored() - before, SPANS);
 }
 
 static void test_both_versions_are_compared_on_it(void **state)
@@ -367,19 +369,22 @@ static void publish_policy(void)
 {
     Forge__V1__CreatePolicyRequest create = FORGE__V1__CREATE_POLICY_REQUEST__INIT;
     Forge__V1__PublishPolicyRequest publish = FORGE__V1__PUBLISH_POLICY_REQUEST__INIT;
-    Forge__V1__SecretRule secret = FORGE__V1__SECRET_RULE__INIT;
+    Forge__V1__KeywordRule keyword = FORGE__V1__KEYWORD_RULE__INIT;
     Forge__V1__PolicyRule rule = FORGE__V1__POLICY_RULE__INIT, *rules[] = {&rule};
     Forge__V1__PolicyStage stage = FORGE__V1__POLICY_STAGE__POLICY_STAGE_OUTPUT;
+    char *words[] = {TEXT("nightingale")};
     Forge__V1__Policy *policy;
-    rule.name = TEXT("no-keys");
+    keyword.keywords = words;
+    keyword.n_keywords = 1;
+    rule.name = TEXT("code-names");
     rule.action = FORGE__V1__POLICY_ACTION__POLICY_ACTION_BLOCK;
     rule.severity = FORGE__V1__SEVERITY__SEVERITY_CRITICAL;
     rule.stages = &stage;
     rule.n_stages = 1;
-    rule.kind_case = FORGE__V1__POLICY_RULE__KIND_SECRET;
-    rule.secret = &secret;
+    rule.kind_case = FORGE__V1__POLICY_RULE__KIND_KEYWORD;
+    rule.keyword = &keyword;
     create.project_id = project_id;
-    create.name = TEXT("No keys in replies");
+    create.name = TEXT("No code names in replies");
     create.rules = rules;
     create.n_rules = 1;
     check("CreatePolicy", forge_policy_create(admin, NULL, &create, &policy, &error));
@@ -391,11 +396,7 @@ static void publish_policy(void)
     forge__v1__policy__free_unpacked(policy, NULL);
 }
 
-/* An access key's form, put together here so that no scanner of sources takes it for one. */
-static void write_reply_with_key(char out[128])
-{
-    snprintf(out, 128, "Use %s%s for the upload.", "AKIA", "QYLPMN5HHHFPZAM2");
-}
+static const char *const INDISCREET = "This will be easier with Nightingale, which we release in May.";
 
 static bool is_blocked(struct forge_channel *channel, const char *output)
 {
@@ -411,14 +412,12 @@ static bool is_blocked(struct forge_channel *channel, const char *output)
 
 static void test_a_policy_is_in_force_everywhere(void **state)
 {
-    char reply[128];
-    write_reply_with_key(reply);
-    assert_false(is_blocked(here, reply));
-    assert_false(is_blocked(there, reply));
+    assert_false(is_blocked(here, INDISCREET));
+    assert_false(is_blocked(there, INDISCREET));
     publish_policy();
     struct forge_channel *const channels[] = {here, there};
     for (int i = 0; i < 2; i++)
-        for (int tries = 0; !is_blocked(channels[i], reply); tries++) {
+        for (int tries = 0; !is_blocked(channels[i], INDISCREET); tries++) {
             if (tries == WAIT_S * 100)
                 fail_msg("the policy is not in force at server %d after %d s", i, WAIT_S);
             world_sleep_ms(10);
@@ -426,22 +425,21 @@ static void test_a_policy_is_in_force_everywhere(void **state)
     assert_false(is_blocked(there, "Open Billing > Payment methods."));
 }
 
-/* A draft of the second version gives a key away. */
+/* A draft of the second version tells too much. */
 static void test_a_span_violates_it(void **state)
 {
     Forge__V1__IngestSpansRequest request = FORGE__V1__INGEST_SPANS_REQUEST__INIT;
     Forge__V1__Span span = FORGE__V1__SPAN__INIT, *spans[] = {&span};
     Forge__V1__IngestSpansResponse *reply;
-    char trace_id[FORGE_TRACE_ID_SIZE], span_id[FORGE_SPAN_ID_SIZE], output[128];
+    char trace_id[FORGE_TRACE_ID_SIZE], span_id[FORGE_SPAN_ID_SIZE];
     forge_trace_id_make(trace_id);
     forge_span_id_make(span_id);
-    write_reply_with_key(output);
     span.trace_id = trace_id;
     span.span_id = span_id;
     span.name = TEXT("draft");
     span.kind = FORGE__V1__SPAN_KIND__SPAN_KIND_LLM;
     span.start_ns = span.end_ns = forge_now_ns();
-    span.output = output;
+    span.output = TEXT(INDISCREET);
     span.prompt_id = prompt_id;
     span.prompt_version = 2;
     request.project_id = project_id;
@@ -460,7 +458,7 @@ static void test_a_span_violates_it(void **state)
     assert_int_equal(violations->n_violations, 1);
     const Forge__V1__Violation *violation = violations->violations[0];
     assert_int_equal(violation->state, FORGE__V1__VIOLATION_STATE__VIOLATION_STATE_OPEN);
-    assert_string_equal(violation->rule, "no-keys");
+    assert_string_equal(violation->rule, "code-names");
     assert_int_equal(violation->policy_version, 1);
     assert_string_equal(violation->prompt_id, prompt_id);
     assert_int_equal(violation->prompt_version, 2);
@@ -517,7 +515,7 @@ static void resolve(void)
     Forge__V1__Violation *violation;
     request.id = violation_id;
     request.resolution = FORGE__V1__VIOLATION_RESOLUTION__VIOLATION_RESOLUTION_FIXED;
-    request.comment = TEXT("the key is revoked and gone from the article");
+    request.comment = TEXT("the name is gone from the article");
     check("ResolveViolation", forge_policy_resolve_violation(here, NULL, &request, &violation, &error));
     assert_int_equal(violation->state, FORGE__V1__VIOLATION_STATE__VIOLATION_STATE_RESOLVED);
     forge__v1__violation__free_unpacked(violation, NULL);

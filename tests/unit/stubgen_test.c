@@ -151,7 +151,7 @@ static void test_server_output(void **state)
                     "    [RPC_CONTROL_CANCEL_CALL] = {\"forge.v1.ControlService/CancelCall\", &forge__v1__cancel_call_request__descriptor, "
                     "&forge__v1__cancel_call_response__descriptor, call_control_cancel_call},\n");
     assert_contains(source, "    [RPC_CONTROL_REFLECT] = {\"forge.v1.ControlService/Reflect\", &forge__v1__reflect_request__descriptor, "
-                            "&forge__v1__reflect_response__descriptor, NULL},\n"
+                            "&forge__v1__reflect_response__descriptor, call_control_reflect},\n"
                             "};\n");
     free(header);
     free(source);

@@ -81,9 +81,19 @@ static const char *const spans_sql =
     "0"
     " FROM spans GROUP BY organization_id, project_id, trace_id;";
 
-/* Targets of a batch. */
-static const char *const batch_sql = "CREATE FUNCTION batch_targets() RETURNS text[] LANGUAGE sql AS"
-                                     " $$SELECT array_agg(md5(n::text)) FROM generate_series(1, 1000) n$$";
+/* Of BIG, in ids that ascend from 1. */
+static const char *const executions_sql =
+    "SET session_replication_role = replica;"
+    "INSERT INTO prompts (organization_id, id, project_id, name, current_version, newest_version) SELECT " HOME
+    ", CASE WHEN n = 1 THEN " PROMPT "::uuid ELSE gen_random_uuid() END, " BIG ", 'p' || n, 1, 1 FROM generate_series(1, 5000) n;"
+    "INSERT INTO executions (organization_id, id, prompt_id, version) SELECT " HOME ", n, " PROMPT ", 1 FROM generate_series(1, 100000) n;";
+
+/* A batch of a thousand scores, the first of an execution. */
+static const char *const batch_sql =
+    "CREATE FUNCTION batch_targets() RETURNS text[] LANGUAGE sql AS $$SELECT array_agg(md5(n::text)) FROM generate_series(1, 1000) n$$;"
+    "CREATE FUNCTION batch_ids() RETURNS uuid[] LANGUAGE sql AS $$SELECT array_agg(gen_random_uuid()) FROM generate_series(1, 1000) n$$;"
+    "CREATE FUNCTION batch_executions() RETURNS bigint[] LANGUAGE sql AS $$SELECT array_agg(CASE WHEN n = 1 THEN 50000 ELSE 0 END)"
+    " FROM generate_series(1, 1000) n$$";
 
 static void prepare(enum sql_id id)
 {
@@ -108,6 +118,7 @@ static int setup(void **state)
     }
     pg_cluster_execute(cluster, "postgres", database, scores_sql);
     pg_cluster_execute(cluster, "postgres", database, spans_sql);
+    pg_cluster_execute(cluster, "postgres", database, executions_sql);
     pg_cluster_execute(cluster, "postgres", database, batch_sql);
     pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
     app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
@@ -115,6 +126,7 @@ static int setup(void **state)
         return 1;
     PQclear(PQexec(app, "SET forge.organization_id = " HOME));
     prepare(SQL_SCORE_LIST);
+    prepare(SQL_SCORE_INSERT);
     prepare(SQL_SCORE_LOCK);
     prepare(SQL_TRACE_STATS_EXTENT);
     prepare(SQL_TRACE_STATS_TRACES);
@@ -281,6 +293,20 @@ static void test_scores_by_identity(void **state)
            997, 1000, 20000, 0);
 }
 
+/* All of the batch but three are stored already; of the executions only the one that is scored is looked at. */
+static void test_a_batch_that_is_recorded(void **state)
+{
+    (void)state;
+    PQclear(PQexec(app, "BEGIN"));
+    expect(SQL_SCORE_INSERT,
+           BIG ", now(), batch_ids(), batch_executions(), array_fill('trace'::text, '{1000}'), batch_targets(),"
+               " array_fill('common'::text, '{1000}'), array_fill('judge'::text, '{1000}'), array_fill('code'::text, '{1000}'),"
+               " array_fill(1, '{1000}'), array_fill(1::double precision, '{1000}'), array_fill(NULL::text, '{1000}'),"
+               " array_fill(NULL::text, '{1000}')",
+           1000, 50, 20000, 0);
+    PQclear(PQexec(app, "ROLLBACK"));
+}
+
 /* ---- statistics ---- */
 
 /* Two days and a half, by the hour. */
@@ -340,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_scores_by_target),
         cmocka_unit_test(test_scores_by_name_author_and_source),
         cmocka_unit_test(test_scores_by_identity),
+        cmocka_unit_test(test_a_batch_that_is_recorded),
         cmocka_unit_test(test_only_the_days_of_a_range_are_read),
         cmocka_unit_test(test_traces_of_a_range),
         cmocka_unit_test(test_scores_of_a_range),

@@ -6,11 +6,13 @@
 -- them. Arrays stand in the order of the identities, each once: two transactions wait for each other in one direction only.
 
 -- No row for a project that is missing, one without an ordinal for no items. $3: now; execution_id: 0 where the target is something else.
+-- Executions are looked up one by one: of EXISTS PostgreSQL may make a hash of all executions of the organization, for one that is scored.
 -- name: score_insert :many
 WITH item AS MATERIALIZED (
     SELECT k.ordinal, k.id, k.target_kind, k.target, k.name, k.author, k.source, k.value_kind, k.number, k.words, k.comment,
-           k.execution_id = 0 OR EXISTS (SELECT FROM executions e JOIN prompts q ON q.organization_id = $1 AND q.id = e.prompt_id
-                                         WHERE e.organization_id = $1 AND e.id = k.execution_id AND q.project_id = $2) AS has_target
+           k.execution_id = 0
+           OR COALESCE((SELECT true FROM executions e JOIN prompts q ON q.organization_id = $1 AND q.id = e.prompt_id
+                        WHERE e.organization_id = $1 AND e.id = k.execution_id AND q.project_id = $2), false) AS has_target
     FROM unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::integer[],
                 $12::double precision[], $13::text[], $14::text[])
          WITH ORDINALITY AS k (id, execution_id, target_kind, target, name, author, source, value_kind, number, words, comment, ordinal)

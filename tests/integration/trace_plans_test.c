@@ -80,6 +80,12 @@ static const char *const large_sql =
     ", int8send(1) || int8send(1), '2026-01-03 12:00:00.000001+00', 1, 2000, 1999, 1,"
     " 2000, 0, 1, int8send(1))";
 
+/* A session of 3,000 traces at the beginning of the second. */
+static const char *const long_session_sql =
+    "INSERT INTO traces (organization_id, project_id, trace_id, started_at, start_ns, end_ns, duration_ns, status, span_count, error_count,"
+    " session_id) SELECT " HOME ", " PROJECT ", int8send(2) || int8send(n), timestamptz '2026-01-02 00:00:00+00' + n * interval '1 ms', n,"
+    " n, 0, 1, 0, 0, 'long' FROM generate_series(1, 3000) n";
+
 /* The keys of fifty of them, as a page has, and fifty traces. */
 static const char *const page_sql =
     "CREATE FUNCTION page_ids() RETURNS bytea[] LANGUAGE sql AS $$SELECT array_agg(int8send(n)) FROM generate_series(1001, 1050) n$$;"
@@ -117,6 +123,7 @@ static int setup(void **state)
     pg_cluster_execute(cluster, "postgres", database, partitions_sql);
     pg_cluster_execute(cluster, "postgres", database, data_sql);
     pg_cluster_execute(cluster, "postgres", database, large_sql);
+    pg_cluster_execute(cluster, "postgres", database, long_session_sql);
     pg_cluster_execute(cluster, "postgres", database, page_sql);
     pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
     app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
@@ -374,6 +381,7 @@ static void test_sessions(void **state)
                     2500);
     expect_sessions("'0001-01-01', 'infinity', NULL, 'user 500', 'infinity', NULL, 51", PAGE_ROWS, 15 * PAGE_ROWS, 2000);
     expect_sessions("'0001-01-01', 'infinity', 'session 5000', NULL, 'infinity', NULL, 51", 1, 30, 100);
+    expect_sessions("'0001-01-01', 'infinity', 'long', NULL, 'infinity', NULL, 51", 1, 3000 + 10, 3500); /* added up, not walked */
 }
 
 int main(void)

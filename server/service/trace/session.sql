@@ -5,7 +5,7 @@
 -- first page. A session stands where its newest trace does, so the walk goes through traces, newest first, and passes by those that are not
 -- the newest of their session; the older ones of a session are read when it is on the page only. No index has the order of sessions whose
 -- traces start in the same microsecond: all of these are read, and sorted. Each way has a limit of its own, without which PostgreSQL would
--- rather sort all traces than walk. One row without session_id for a project without any.
+-- rather sort all traces than walk; that of one session ends at its newest trace. One row without session_id for a project without any.
 -- name: session_list :many
 WITH page AS MATERIALIZED (
     (SELECT t.session_id, t.started_at FROM traces t
@@ -39,7 +39,7 @@ WITH page AS MATERIALIZED (
             ORDER BY n.started_at DESC, n.trace_id
             LIMIT 1)
      ORDER BY t.started_at DESC
-     FETCH FIRST ($9) ROWS WITH TIES)
+     LIMIT 1)
 )
 SELECT r.id AS project_id, s.session_id, s.last_started_at, s.user_id, s.started_at, s.end_ns, s.start_ns, s.trace_count, s.error_trace_count,
        s.input_tokens, s.cache_read_tokens, s.cache_write_tokens, s.output_tokens, s.reasoning_tokens, s.cost_micros

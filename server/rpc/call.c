@@ -232,6 +232,11 @@ forge_code rpc_call_park(struct rpc_call *call, const char *key, uint64_t until_
     return forge_error_set(&call->error, FORGE_UNAVAILABLE, "the server is draining");
 }
 
+size_t rpc_call_reply_max(const struct rpc_call *call)
+{
+    return ((const struct rpc_active *)call)->reply_max;
+}
+
 forge_code rpc_call_join(struct rpc_call *call, const struct rpc_group_kind *kind, void *work, size_t weight)
 {
     rpc_active_of(call)->join = (struct rpc_join){.kind = kind, .work = work, .weight = weight};

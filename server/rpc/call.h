@@ -46,6 +46,8 @@ struct rpc_call {
     struct rpc_server *server;
 };
 
+/* Bytes that the payload of this call's reply may have: the server's limit, or the caller's where that is less. */
+size_t rpc_call_reply_max(const struct rpc_call *call);
 /* Notes a wrong field; rpc_call_invalid() then refuses with INVALID_ARGUMENT and every violation. field: path in the request. */
 void rpc_call_violation(struct rpc_call *call, const char *field, const char *format, ...) FORGE_PRINTF(3, 4);
 bool rpc_call_has_violations(const struct rpc_call *call);

@@ -512,13 +512,16 @@ static void test_a_page_token_belongs_to_its_filter(void **state)
 static void test_long_texts_cut_pages(void **state)
 {
     (void)state;
-    static Forge__V1__Score scores[30];
-    static char names[30][16];
+    static Forge__V1__Score scores[45];
+    static char names[45][16];
+    /* The server's limit of 4 MiB, and one of the caller: 31 and two of 131 kB a page. */
+    static const struct {
+        uint32_t reply_bytes_max;
+        size_t pages;
+    } cases[] = {{0, 2}, {300000, 23}};
     char id[33];
     Forge__V1__ListScoresRequest request = of_trace(id, "13");
-    Forge__V1__ListScoresResponse *reply;
-    size_t found = 0, pages = 0;
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 45; i++) {
         snprintf(names[i], sizeof names[i], "n%02d", i);
         scores[i] = score_of("13", names[i], 0);
         scores[i].value_case = FORGE__V1__SCORE__VALUE_TEXT;
@@ -526,18 +529,24 @@ static void test_long_texts_cut_pages(void **state)
     }
     assert_string_equal(record(scores, 15), "aaaaaaaaaaaaaaa");
     assert_string_equal(record(scores + 15, 15), "aaaaaaaaaaaaaaa");
+    assert_string_equal(record(scores + 30, 15), "aaaaaaaaaaaaaaa");
     request.page_size = 1000;
-    char token[1024] = "";
-    do {
-        request.page_token = token;
-        service_ok(forge_trace_list_scores(alpha.admin, NULL, &request, &reply, &service_error));
-        found += reply->n_scores;
-        pages++;
-        snprintf(token, sizeof token, "%s", reply->next_page_token);
-        forge__v1__list_scores_response__free_unpacked(reply, NULL);
-    } while (token[0] != '\0');
-    assert_int_equal(found, 30);
-    assert_int_equal(pages, 2);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct forge_call_options options = {.reply_bytes_max = cases[i].reply_bytes_max};
+        Forge__V1__ListScoresResponse *reply;
+        size_t found = 0, pages = 0;
+        char token[1024] = "";
+        do {
+            request.page_token = token;
+            service_ok(forge_trace_list_scores(alpha.admin, &options, &request, &reply, &service_error));
+            found += reply->n_scores;
+            pages++;
+            snprintf(token, sizeof token, "%s", reply->next_page_token);
+            forge__v1__list_scores_response__free_unpacked(reply, NULL);
+        } while (token[0] != '\0');
+        assert_int_equal(found, 45);
+        assert_int_equal(pages, cases[i].pages);
+    }
     service_execute("DELETE FROM scores WHERE target = '" TRACE "13'");
 }
 

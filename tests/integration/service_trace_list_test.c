@@ -310,17 +310,20 @@ static void test_pages_are_cut(void **state)
         " * 1000000)::bigint * 1000, 0, 1, 90000, 0, (extract(epoch FROM at) * 1000000)::bigint * 1000, int8send(n) FROM n";
     static const struct {
         Forge__V1__TraceView view;
-        const char *spans; /* that the rows say to have */
+        const char *spans;        /* that the rows say to have */
+        uint32_t reply_bytes_max; /* of the caller */
         size_t pages;
-    } cases[] = {{FORGE__V1__TRACE_VIEW__TRACE_VIEW_BASIC, "90000", 5}, /* two a page */
-                 {FORGE__V1__TRACE_VIEW__TRACE_VIEW_BASIC, "1", 1},
-                 {FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL, "1", 3}}; /* four of 1 MB a page */
+    } cases[] = {{FORGE__V1__TRACE_VIEW__TRACE_VIEW_BASIC, "90000", 0, 5}, /* two a page */
+                 {FORGE__V1__TRACE_VIEW__TRACE_VIEW_BASIC, "1", 0, 1},
+                 {FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL, "1", 0, 3}, /* four of 1 MB a page */
+                 {FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL, "1", 1500000, 9}};
     Forge__V1__ListTracesRequest request = FORGE__V1__LIST_TRACES_REQUEST__INIT;
     char text[4096];
     snprintf(text, sizeof text, sql, beta.organization_id, beta.project_id, beta.organization_id, beta.project_id);
     service_execute(text);
     request.project_id = beta.project_id;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct forge_call_options options = {.reply_bytes_max = cases[i].reply_bytes_max};
         char token[2048] = "";
         size_t traces = 0, pages = 0;
         snprintf(text, sizeof text, "UPDATE traces SET span_count = %s WHERE project_id = '%s'", cases[i].spans, beta.project_id);
@@ -329,7 +332,7 @@ static void test_pages_are_cut(void **state)
         do {
             Forge__V1__ListTracesResponse *page;
             request.page_token = token;
-            service_ok(forge_trace_list(beta.admin, NULL, &request, &page, &service_error));
+            service_ok(forge_trace_list(beta.admin, &options, &request, &page, &service_error));
             traces += page->n_traces;
             pages++;
             if (request.view == FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL)

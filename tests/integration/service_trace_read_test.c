@@ -313,6 +313,16 @@ static void test_a_page_is_cut_at_the_reply_limit(void **state)
     } while (token[0] != '\0');
     assert_int_equal(spans, 20);
     assert_int_equal(pages, 5); /* four spans and the root's content are 3.5 MB, one more were above 4 MiB */
+    const struct forge_call_options options = {.reply_bytes_max = 1500000};
+    Forge__V1__GetTraceRequest request = FORGE__V1__GET_TRACE_REQUEST__INIT;
+    Forge__V1__GetTraceResponse *small;
+    request.project_id = alpha.project_id;
+    request.trace_id = TEXT(TRACE "09");
+    request.view = FORGE__V1__TRACE_VIEW__TRACE_VIEW_FULL;
+    service_ok(forge_trace_get(alpha.admin, &options, &request, &small, &service_error));
+    assert_int_equal(small->n_spans, 1); /* where the caller takes less, that is the limit */
+    assert_string_not_equal(small->next_page_token, "");
+    done(small);
     Forge__V1__GetTraceResponse *basic = get("09", 1000, "", FORGE__V1__TRACE_VIEW__TRACE_VIEW_BASIC);
     assert_int_equal(basic->n_spans, 20);
     done(basic);

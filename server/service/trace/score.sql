@@ -184,6 +184,6 @@ LEFT JOIN LATERAL (
         LEFT JOIN score_history h ON h.organization_id = $1 AND h.id = n.history_id
     ) x
     WINDOW newest AS (ORDER BY x.changed_at DESC, x.id DESC)
-) v ON v.position = 1 OR v.bytes <= $13
+) v ON v.position = 1 OR v.bytes <= $13::bigint
 WHERE p.organization_id = $1 AND p.id = $2 AND p.deleted_at IS NULL
 ORDER BY v.changed_at DESC, v.id DESC;

@@ -3,17 +3,15 @@
 
 #include "rpc/page.h"
 #include "service/reply.h"
+#include "service/trace/trace_reply.h"
 #include "service/validate.h"
 
 #include "rpc_table.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE_BYTES_MAX = 3 << 20 /* of what callers wrote; a reply has 4 MiB */, TRACE_ID_DIGITS = 32, SPAN_ID_DIGITS = 16 };
-/* The years that timestamp.proto has: 0001 to 9999. */
-static const int64_t first_time_us = INT64_C(-62135596800) * 1000000, end_time_us = INT64_C(253402300800) * 1000000;
+enum { TRACE_ID_DIGITS = 2 * TRACE_ID_BYTES, SPAN_ID_DIGITS = 2 * TRACE_SPAN_ID_BYTES };
 static const struct forge_uuid before_all_ids;
 
 /* --- rows ------------------------------------------------------------------------------------------------------------ */
@@ -73,9 +71,11 @@ static Forge__V1__ScoreSource source_find(const char *name)
                                        : FORGE__V1__SCORE_SOURCE__SCORE_SOURCE_MODEL;
 }
 
-static void score_from_row(struct rpc_call *call, const struct db_row *row, void *message)
+static Forge__V1__Score *score_from_row(struct rpc_call *call, const struct db_row *row)
 {
-    Forge__V1__Score *score = message;
+    Forge__V1__Score *score = reply_message(call, &forge__v1__score__descriptor);
+    if (score == NULL)
+        return NULL;
     const char *source = db_row_text_or_empty(row, "source");
     score->id = db_row_uuid_text(row, "id");
     score->project_id = db_row_uuid_text(row, "project_id");
@@ -89,6 +89,7 @@ static void score_from_row(struct rpc_call *call, const struct db_row *row, void
     if (db_row_time_us(row, "changed_at") != db_row_time_us(row, "created_at"))
         score->update_time = reply_time(call, row, "changed_at");
     score->replaced = db_row_bool(row, "replaced");
+    return score;
 }
 
 /* --- ListScores ------------------------------------------------------------------------------------------------------ */
@@ -99,7 +100,7 @@ struct filter {
     struct score_target target;
     const char *name, *author, *source;
     int64_t start_us, end_us;
-    const char *text; /* of all of it, for page tokens */
+    bool show_history;
 };
 
 static void target_check(struct rpc_call *call, const Forge__V1__ListScoresRequest *in, struct score_target *out)
@@ -123,33 +124,21 @@ static void target_check(struct rpc_call *call, const Forge__V1__ListScoresReque
     }
 }
 
-static void range_check(struct rpc_call *call, const Forge__V1__ListScoresRequest *in, struct filter *filter)
-{
-    filter->start_us = first_time_us;
-    filter->end_us = end_time_us;
-    bool is_valid = in->start_time == NULL || validate_time(call, "start_time", in->start_time, &filter->start_us);
-    if (in->end_time != NULL && validate_time(call, "end_time", in->end_time, &filter->end_us) && is_valid &&
-        filter->end_us <= filter->start_us)
-        rpc_call_violation(call, "end_time", "must be after start_time");
-}
-
 static void filter_check(struct rpc_call *call, const Forge__V1__ListScoresRequest *in, struct filter *filter)
 {
-    *filter = (struct filter){.name = in->name[0] != '\0' ? in->name : NULL, .author = in->author[0] != '\0' ? in->author : NULL};
+    *filter = (struct filter){.name = in->name[0] != '\0' ? in->name : NULL,
+                              .author = in->author[0] != '\0' ? in->author : NULL,
+                              .show_history = in->show_history};
     validate_uuid(call, "project_id", in->project_id, &filter->project_id);
     target_check(call, in, &filter->target);
     if (filter->name != NULL)
         validate_name_of(call, "name", in->name, SCORE_NAME_CHARACTERS_MAX);
     validate_name_or_empty(call, "author", in->author);
     filter->source = score_source(in->source);
-    range_check(call, in, filter);
-    const char *target = filter->target.text != NULL ? filter->target.text : "";
-    filter->text = forge_arena_printf(call->arena, "%s|%d|%zu:%s|%zu:%s|%zu:%s|%d|%" PRId64 "|%" PRId64 "|%d", in->project_id,
-                                      (int)in->target_case, strlen(target), target, strlen(in->name), in->name, strlen(in->author),
-                                      in->author, (int)in->source, filter->start_us, filter->end_us, in->show_history);
+    validate_time_range(call, in->start_time, in->end_time, &filter->start_us, &filter->end_us);
 }
 
-static struct db_stmt *list_statement(struct rpc_call *call, const struct filter *filter, bool show_history, const struct rpc_page *page)
+static forge_code list_run(struct rpc_call *call, const struct filter *filter, const struct rpc_page *page, struct db_rows *rows)
 {
     struct db_stmt *q = db_stmt(call->db, SQL_SCORE_LIST);
     db_bind_uuid(q, &call->principal.organization_id);
@@ -162,10 +151,23 @@ static struct db_stmt *list_statement(struct rpc_call *call, const struct filter
     db_bind_time_us(q, filter->start_us);
     db_bind_time_us(q, page->has_key ? page->last_number : filter->end_us);
     db_bind_uuid(q, page->has_key ? &page->last_id : &before_all_ids);
-    db_bind_bool(q, show_history);
+    db_bind_bool(q, filter->show_history);
     db_bind_int32(q, page->size + 1);
-    db_bind_int32(q, PAGE_BYTES_MAX);
-    return q;
+    db_bind_int64(q, (int64_t)trace_page_room(call));
+    return db_run_many(q, rows, &call->error);
+}
+
+static void list_fill(struct rpc_call *call, const struct db_rows *rows, int count, Forge__V1__ListScoresResponse *out)
+{
+    size_t left = trace_page_room(call);
+    out->scores = forge_arena_calloc(call->arena, (size_t)count, sizeof out->scores[0]);
+    for (int i = 0; out->scores != NULL && i < count; i++) {
+        struct db_row row = db_rows_at(rows, i);
+        Forge__V1__Score *score = score_from_row(call, &row);
+        if (score == NULL || !trace_page_takes(out->n_scores, &score->base, &left))
+            break; /* rpc sees an overflow */
+        out->scores[out->n_scores++] = score;
+    }
 }
 
 forge_code trace_list_scores(struct rpc_call *call, const Forge__V1__ListScoresRequest *in, Forge__V1__ListScoresResponse *out)
@@ -174,12 +176,15 @@ forge_code trace_list_scores(struct rpc_call *call, const Forge__V1__ListScoresR
     struct rpc_page page;
     struct db_rows rows;
     struct forge_uuid last_id;
+    Forge__V1__ListScoresRequest query = *in;
+    query.page_size = 0;
+    query.page_token = (char *)(uintptr_t) "";
+    const struct db_bytes binding = trace_filter(call, &query.base);
     filter_check(call, in, &filter);
-    size_t filter_size = filter.text != NULL ? strlen(filter.text) : 0;
-    rpc_page_read(call, in->page_size, in->page_token, filter.text, filter_size, &page);
+    rpc_page_read(call, in->page_size, in->page_token, binding.data, binding.size, &page);
     forge_code rc = validate_end_in_project(call, &filter.project_id);
     if (rc == FORGE_OK)
-        rc = db_run_many(list_statement(call, &filter, in->show_history, &page), &rows, &call->error);
+        rc = list_run(call, &filter, &page, &rows);
     if (rc != FORGE_OK)
         return rc;
     if (rows.count == 0)
@@ -187,12 +192,11 @@ forge_code trace_list_scores(struct rpc_call *call, const Forge__V1__ListScoresR
     struct db_row first = db_rows_at(&rows, 0);
     if (db_row_is_null(&first, "id"))
         return FORGE_OK;
-    int count = rows.count < page.size ? rows.count : page.size;
-    out->scores = reply_list(call, &rows, count, &forge__v1__score__descriptor, score_from_row, &out->n_scores);
-    if (db_row_int64(&first, "found") > count) {
-        struct db_row last = db_rows_at(&rows, count - 1);
+    list_fill(call, &rows, rows.count < page.size ? rows.count : page.size, out);
+    if (out->n_scores > 0 && db_row_int64(&first, "found") > (int64_t)out->n_scores) {
+        struct db_row last = db_rows_at(&rows, (int)out->n_scores - 1);
         db_row_uuid(&last, "id", &last_id);
-        out->next_page_token = rpc_page_next(call, filter.text, filter_size, NULL, db_row_time_us(&last, "changed_at"), &last_id);
+        out->next_page_token = rpc_page_next(call, binding.data, binding.size, NULL, db_row_time_us(&last, "changed_at"), &last_id);
     }
     return FORGE_OK;
 }

@@ -65,7 +65,7 @@ static Forge__V1__Session *session_reply(struct rpc_call *call, const struct db_
 
 static void list_fill(struct rpc_call *call, const struct db_rows *rows, int count, Forge__V1__ListSessionsResponse *out)
 {
-    size_t left = rpc_server_settings(call->server)->reply_max - TRACE_REPLY_TOKEN_BYTES;
+    size_t left = trace_page_room(call);
     out->sessions = forge_arena_calloc(call->arena, (size_t)count, sizeof out->sessions[0]);
     for (int i = 0; out->sessions != NULL && i < count; i++) {
         struct db_row row = db_rows_at(rows, i);

@@ -199,9 +199,9 @@ forge_code trace_get(struct rpc_call *call, const Forge__V1__GetTraceRequest *in
         rc = tree_read(call, in->trace_id, &reading, &out->trace);
     if (rc != FORGE_OK || reading.begin == reading.end)
         return rc;
-    size_t left = rpc_server_settings(call->server)->reply_max;
+    size_t left = trace_page_room(call);
     trace_page_takes(0, &out->trace->base, &left);
-    return spans_fill(call, &reading, left > TRACE_REPLY_TOKEN_BYTES ? left - TRACE_REPLY_TOKEN_BYTES : 0, out);
+    return spans_fill(call, &reading, left, out);
 }
 
 /* --- DeleteTrace ----------------------------------------------------------------------------------------------------- */

@@ -291,7 +291,7 @@ static char *token_behind(struct rpc_call *call, const struct listing *listing, 
 
 static forge_code page_fill(struct rpc_call *call, const struct listing *listing, size_t count, Forge__V1__ListTracesResponse *out)
 {
-    size_t left = rpc_server_settings(call->server)->reply_max - TRACE_REPLY_TOKEN_BYTES;
+    size_t left = trace_page_room(call);
     struct db_rows rows;
     forge_code rc = page_run(call, listing, count, left, &rows);
     if (rc != FORGE_OK)

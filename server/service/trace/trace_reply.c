@@ -6,7 +6,11 @@
 
 #include <string.h>
 
-enum { NANOSECONDS = 1000000000, TAG_BYTES = 8 /* of an item in its list: number and length */ };
+enum {
+    NANOSECONDS = 1000000000,
+    TAG_BYTES = 8,     /* of an item in its list: number and length */
+    TOKEN_BYTES = 2048 /* for the page's token and for what is around its items */
+};
 
 Google__Protobuf__Timestamp *trace_time(struct rpc_call *call, int64_t unix_ns)
 {
@@ -175,6 +179,12 @@ struct db_bytes trace_filter(struct rpc_call *call, const ProtobufCMessage *requ
         return (struct db_bytes){0}; /* rpc sees the overflow */
     protobuf_c_message_pack(request, bytes);
     return (struct db_bytes){bytes, size};
+}
+
+size_t trace_page_room(const struct rpc_call *call)
+{
+    size_t reply_max = rpc_call_reply_max(call);
+    return reply_max > TOKEN_BYTES ? reply_max - TOKEN_BYTES : 0;
 }
 
 bool trace_page_takes(size_t item_count, const ProtobufCMessage *item, size_t *left)

@@ -26,8 +26,8 @@
 #define PROMPT "'01890000-0000-7000-8000-0000000000c1'"
 #define PROMPT_RARE "'01890000-0000-7000-8000-0000000000c2'"
 
-/* PAGE_ROWS: a page of 50 and whether there is more. FEW: as service/trace/trace_list.c counts. SPANS: of a trace. */
-enum { TRACES = 100000, PAGE_ROWS = 51, FEW = 2000, SPANS = 4, DAYS = 10 };
+/* PAGE_ROWS: a page of 50 and whether there is more. FEW, LOOK_MAX: as service/trace/trace_list.c counts. SPANS: of a trace. */
+enum { PAGE_ROWS = 51, FEW = 2000, LOOK_MAX = 20000, SPANS = 4, DAYS = 10 };
 
 static struct pg_cluster *cluster;
 static PGconn *app;
@@ -338,11 +338,20 @@ static void test_traces_with_a_model_or_prompt(void **state)
     expect(SQL_TRACE_WITH_MODEL, "'0001-01-01', 'missing', 2000", 0, 0, 0, 100);
     expect(SQL_TRACE_WITH_MODEL, "'0001-01-01', 'common', 2000", 0, FEW, FEW + 100, 500);
     expect(SQL_TRACE_WITH_MODEL, "'2026-01-06 00:00:00+00', 'rare', 2000", 0, 1, 1, 100);
-    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 0, NULL", 0, 5, 5, 200);
-    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 7, NULL", 0, 5, 5, 200);
-    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 8, NULL", 0, 0, 0, 200);
-    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 0, 'production'", 0, FEW, FEW + 100, 3000);
-    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 2, 'production'", 0, FEW, FEW + 100, 3000);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 0, NULL, 2000", 0, 5, 5, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 7, NULL, 2000", 0, 5, 5, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT_RARE ", 2000, 8, NULL, 2000", 0, 1, 0, 200);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 0, NULL, 2000", 0, FEW, FEW + 100, 3000);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 2, NULL, 2000", 0, FEW, FEW + 100, 3000);
+}
+
+/* Labels that few spans of the prompt were fetched by: of all its spans as many are looked at as traces for a page. */
+static void test_traces_with_a_label(void **state)
+{
+    (void)state;
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 0, 'production', 20000", 0, FEW, LOOK_MAX + 100, 3 * LOOK_MAX);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 0, 'missing', 20000", 0, 1, LOOK_MAX + 100, 3 * LOOK_MAX);
+    expect(SQL_TRACE_WITH_PROMPT, "'0001-01-01', " PROMPT ", 2000, 2, 'missing', 2000", 0, 1, FEW + 100, 3000);
 }
 
 /* Of fifty traces of one day. */
@@ -395,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_traces_that_last_long),
         cmocka_unit_test(test_traces_that_are_given),
         cmocka_unit_test(test_traces_with_a_model_or_prompt),
+        cmocka_unit_test(test_traces_with_a_label),
         cmocka_unit_test(test_spans_of_traces_that_were_met),
         cmocka_unit_test(test_what_a_page_shows),
         cmocka_unit_test(test_sessions),

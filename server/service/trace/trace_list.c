@@ -11,7 +11,7 @@
 enum {
     FEW = 2000,              /* spans or traces, up to which those that pass a filter are read whole instead of walking all traces */
     CHUNK = 1000,            /* traces that are looked up together for a span with a model or prompt */
-    WALK_MAX = 20000,        /* traces that are looked at for one page */
+    WALK_MAX = 20000,        /* traces that are looked at for one page, and spans for a label */
     PAGE_SPANS_MAX = 200000, /* looked through for the models and prompts of a page */
     NAME_CHARACTERS_MAX = 255,
     LABEL_CHARACTERS_MAX = 64,
@@ -125,24 +125,44 @@ static struct met *met_list(struct rpc_call *call, const struct db_rows *rows, c
     return list != NULL ? met : NULL;
 }
 
-/* Where the model or prompt that is asked for has few spans, their traces are all that can pass. */
-static forge_code few_read(struct rpc_call *call, struct listing *listing, bool by_prompt)
+static forge_code few_take(struct rpc_call *call, struct listing *listing, const struct db_rows *rows)
+{
+    listing->few_count = (size_t)rows->count;
+    return met_list(call, rows, &listing->few) != NULL ? FORGE_OK : no_memory(call);
+}
+
+/* Where the model that is asked for has few spans, their traces are all that can pass. */
+static forge_code few_of_model(struct rpc_call *call, struct listing *listing)
 {
     struct db_rows rows;
-    struct db_stmt *q = statement(call, by_prompt ? SQL_TRACE_WITH_PROMPT : SQL_TRACE_WITH_MODEL, listing);
+    struct db_stmt *q = statement(call, SQL_TRACE_WITH_MODEL, listing);
     db_bind_time_us(q, listing->start_us);
-    if (by_prompt)
-        db_bind_uuid(q, &listing->prompt_id);
-    else
-        db_bind_text(q, listing->in->model);
+    db_bind_text(q, listing->in->model);
     db_bind_int32(q, FEW);
-    if (by_prompt)
-        bind_prompt(q, listing);
     forge_code rc = db_run_many(q, &rows, &call->error);
-    if (rc != FORGE_OK || rows.count == FEW)
+    return rc == FORGE_OK && rows.count < FEW ? few_take(call, listing, &rows) : rc;
+}
+
+/* The same of the prompt. Without a label each span that is looked at fits, and no more than FEW need be. */
+static forge_code few_of_prompt(struct rpc_call *call, struct listing *listing)
+{
+    const int32_t look_max = listing->in->prompt_label[0] != '\0' ? WALK_MAX : FEW;
+    struct db_rows rows;
+    struct db_stmt *q = statement(call, SQL_TRACE_WITH_PROMPT, listing);
+    db_bind_time_us(q, listing->start_us);
+    db_bind_uuid(q, &listing->prompt_id);
+    db_bind_int32(q, FEW);
+    bind_prompt(q, listing);
+    db_bind_int32(q, look_max);
+    forge_code rc = db_run_many(q, &rows, &call->error);
+    if (rc != FORGE_OK)
         return rc;
-    listing->few_count = (size_t)rows.count;
-    return met_list(call, &rows, &listing->few) != NULL ? FORGE_OK : no_memory(call);
+    struct db_row first = db_rows_at(&rows, 0);
+    if (rows.count == FEW || db_row_int64(&first, "looked") >= look_max)
+        return FORGE_OK;
+    if (db_row_is_null(&first, "trace_id"))
+        rows.count = 0;
+    return few_take(call, listing, &rows);
 }
 
 /* Not for traces of a session or user, which are few themselves. */
@@ -153,9 +173,9 @@ static forge_code few_find(struct rpc_call *call, struct listing *listing)
     if (in->session_id[0] != '\0' || in->user_id[0] != '\0')
         return rc;
     if (in->prompt_id[0] != '\0')
-        rc = few_read(call, listing, true);
+        rc = few_of_prompt(call, listing);
     if (rc == FORGE_OK && listing->few == NULL && in->model[0] != '\0')
-        rc = few_read(call, listing, false);
+        rc = few_of_model(call, listing);
     return rc;
 }
 

@@ -9,19 +9,24 @@ WHERE organization_id = $1 AND project_id = $2 AND started_at >= $3 AND model = 
 ORDER BY started_at DESC
 LIMIT $5;
 
--- The same of a prompt ($4) or of one version of it ($6; 0 = any), and the label it was fetched by ($7; NULL = any).
+-- The same of a prompt ($4) or of one version of it ($6; 0 = any), and the label it was fetched by ($7; NULL = any). No index has the label, so
+-- $8 spans of the prompt are looked at, at most. looked: how many were, on a row without trace_id where none fits.
 -- name: trace_with_prompt :many
-(SELECT trace_id FROM spans
- WHERE organization_id = $1 AND project_id = $2 AND started_at >= $3 AND prompt_id = $4::uuid AND prompt_version = $6::integer
-   AND ($7::text IS NULL OR prompt_label = $7)
- ORDER BY started_at DESC
- LIMIT $5)
-UNION ALL
-(SELECT trace_id FROM spans
- WHERE organization_id = $1 AND project_id = $2 AND started_at >= $3 AND prompt_id = $4 AND $6 = 0
-   AND ($7 IS NULL OR prompt_label = $7)
- ORDER BY prompt_version DESC, started_at DESC
- LIMIT $5);
+WITH looked AS MATERIALIZED (
+    (SELECT project_id, trace_id, prompt_label FROM spans
+     WHERE organization_id = $1 AND started_at >= $3 AND prompt_id = $4::uuid AND prompt_version = $6::integer
+     ORDER BY started_at DESC
+     LIMIT $8)
+    UNION ALL
+    (SELECT project_id, trace_id, prompt_label FROM spans
+     WHERE organization_id = $1 AND started_at >= $3 AND prompt_id = $4 AND $6 = 0
+     ORDER BY prompt_version DESC, started_at DESC
+     LIMIT $8)
+)
+SELECT l.trace_id, c.looked
+FROM (SELECT count(*) AS looked FROM looked) c
+LEFT JOIN looked l ON l.project_id = $2 AND ($7::text IS NULL OR l.prompt_label = $7)
+LIMIT $5;
 
 -- $3, $4: from this time on, before that time; $5: of the trace before the first one, whose start is $4 then. $6 to $9: status, least duration,
 -- session and user; NULL or 0 = any. $10: only these traces, NULL = all. Each filter has an index, but only one of them can be walked: that of

@@ -1,6 +1,9 @@
 /* Rates of two servers on one database, by a clock that the test turns: how many calls pass in any minute of many, and when the next one
  * may. */
 #include "policy_fixture.h"
+
+#include "db/column.h"
+#include "db/tx.h"
 #include "service/policy/rate.h"
 #include "support/rpc_fixture.h"
 
@@ -69,21 +72,34 @@ static int close_fixture(void **state)
     return 0;
 }
 
-/* A call of this server: 0 when it passes, else when to come again. */
-static int64_t take(int at, const struct policy_rate_rule *rule, const char *key, int64_t tokens)
+/* What becomes of a call's connection before it is used. */
+typedef void connection_fault(struct rpc_call *call);
+
+static forge_code try_to_take(int at, const struct policy_rate_rule *rule, const char *key, int64_t tokens, connection_fault *fault,
+                              int64_t *out_retry_after_ms)
 {
     struct forge_arena arena;
     struct rpc_call call = {
         .arena = &arena, .now_us = now_us, .deadline_ns = forge_clock_monotonic_ns() + DEADLINE_S * UINT64_C(1000000000)};
-    int64_t retry_after_ms;
     call.principal.organization_id = fixture.organization_id;
     forge_arena_init(&arena, CALL_BYTES_MAX, NULL);
     assert_int_equal(db_pool_lease(server.pool, &arena, call.deadline_ns, &call.db, &call.error), FORGE_OK);
     db_session_bind_tenant(call.db, &fixture.organization_id);
-    if (policy_rate_take(rates[at], &call, &policy_id, rule, key, tokens, &retry_after_ms) != FORGE_OK)
+    if (fault != NULL)
+        fault(&call);
+    forge_code code = policy_rate_take(rates[at], &call, &policy_id, rule, key, tokens, out_retry_after_ms);
+    if (code != FORGE_OK && fault == NULL)
         fail_msg("%s", call.error.message);
     db_pool_release(call.db);
     forge_arena_done(&arena);
+    return code;
+}
+
+/* A call of this server: 0 when it passes, else when to come again. */
+static int64_t take(int at, const struct policy_rate_rule *rule, const char *key, int64_t tokens)
+{
+    int64_t retry_after_ms = 0;
+    assert_int_equal(try_to_take(at, rule, key, tokens, NULL, &retry_after_ms), FORGE_OK);
     return retry_after_ms;
 }
 
@@ -182,12 +198,95 @@ static void test_windows_change_and_end(void **state)
     assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM rate_windows"), 1);
 }
 
+/* --- what goes wrong --- */
+
+static void leave(struct rpc_call *call)
+{
+    (void)call;
+}
+
+static void end_connection(struct rpc_call *call)
+{
+    struct db_rows rows;
+    struct db_stmt *q = db_stmt(call->db, SQL_POLICY_RATE_READ); /* something was sent on it: nobody knows that the next was not */
+    db_bind_uuid(q, &fixture.organization_id);
+    db_bind_uuid_array(q, NULL, 0);
+    db_bind_text_array(q, NULL, 0);
+    db_bind_text_array(q, NULL, 0);
+    db_bind_column(q, DB_MEMBER_TIME_US, 0, NULL, 0);
+    assert_int_equal(db_run_many(q, &rows, &call->error), FORGE_OK);
+    assert_true(rpc_fixture_number(&fixture, "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+                                             " WHERE usename = 'forge_app'") > 0);
+}
+
+static int passes(const struct policy_rate_rule *rule, int servers)
+{
+    int passed = 0;
+    for (int i = 0; i < 6; i++)
+        passed += take(i % servers, rule, rule->name, 0) == 0;
+    return passed;
+}
+
+/* Calls whose count fails make no room for others, whether PostgreSQL said so or nobody knows. */
+static void test_what_cannot_be_counted_gives_nothing_back(void **state)
+{
+    static const struct policy_rate_rule told = {.name = "told", .window_s = WINDOW_S, .calls_max = 2},
+                                         lost = {.name = "lost", .window_s = WINDOW_S, .calls_max = 2};
+    struct forge_arena arena;
+    struct forge_error error = {0};
+    struct db_session *session;
+    int64_t retry_after_ms;
+    (void)state;
+    forge_arena_init(&arena, CALL_BYTES_MAX, NULL);
+    assert_int_equal(db_pool_lease(server.pool, &arena, forge_clock_monotonic_ns() + DEADLINE_S * UINT64_C(1000000000), &session, &error),
+                     FORGE_OK);
+    db_session_bind_tenant(session, &fixture.organization_id);
+    db_tx_begin(session);
+    struct db_stmt *q = db_stmt(session, SQL_POLICY_DELETE); /* rows of a policy wait for whoever deletes it */
+    db_bind_uuid(q, &fixture.organization_id);
+    db_bind_uuid(q, &policy_id);
+    assert_int_equal(db_run_command(q, NULL, &error), FORGE_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(try_to_take(0, &told, "told", 0, leave, &retry_after_ms), FORGE_UNAVAILABLE);
+    db_pool_release(session);
+    forge_arena_done(&arena);
+    assert_int_equal(passes(&told, SERVERS), 2);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(try_to_take(0, &lost, "lost", 0, end_connection, &retry_after_ms), FORGE_UNAVAILABLE);
+    assert_int_equal(passes(&lost, SERVERS), 2);
+}
+
+/* A server whose clock is ahead: what it counts does not hide what others count now. */
+static void test_a_clock_ahead_hides_nothing(void **state)
+{
+    static const struct policy_rate_rule rule = {.name = "ahead", .window_s = WINDOW_S, .calls_max = 2};
+    int64_t now = now_us;
+    (void)state;
+    now_us += (WINDOW_S + WINDOW_S / 30) * second_us; /* as many sub-windows as are remembered */
+    assert_int_equal(take(1, &rule, "ahead", 0), 0);
+    now_us = now;
+    assert_int_equal(passes(&rule, 1), 1);
+    now_us += 4 * WINDOW_S * second_us;
+}
+
+static void test_tokens_without_end_are_counted_to_the_end(void **state)
+{
+    static const struct policy_rate_rule rule = {.name = "huge", .window_s = WINDOW_S, .calls_max = 3, .tokens_max = INT64_MAX};
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(take(0, &rule, "huge", INT64_MAX), 0);
+    assert_true(take(0, &rule, "huge", INT64_MAX) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_minute_has_as_many_calls_as_may_pass),
         cmocka_unit_test(test_those_who_come_again_when_told_pass),
         cmocka_unit_test(test_windows_change_and_end),
+        cmocka_unit_test(test_what_cannot_be_counted_gives_nothing_back),
+        cmocka_unit_test(test_a_clock_ahead_hides_nothing),
+        cmocka_unit_test(test_tokens_without_end_are_counted_to_the_end),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "db/column.h"
+#include "db/sqlstate.h"
 #include "wire/clock.h"
 
 #include <pthread.h>
@@ -141,6 +142,12 @@ static bool is_in_window(const struct rate *rate, const struct slot *slot, int64
     return (slot->number + 1 + SUB_WINDOWS) * rate->slot_us > now_us;
 }
 
+static int64_t add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
 static int64_t calls_in(const struct slot *slot)
 {
     return slot->stored_calls + slot->own_calls + slot->sent_calls;
@@ -148,7 +155,7 @@ static int64_t calls_in(const struct slot *slot)
 
 static int64_t tokens_in(const struct slot *slot)
 {
-    return slot->stored_tokens + slot->own_tokens + slot->sent_tokens;
+    return add(add(slot->stored_tokens, slot->own_tokens), slot->sent_tokens);
 }
 
 /* What a call asks for, and what it is held against. */
@@ -159,12 +166,6 @@ struct asked {
 struct sums {
     int64_t calls, tokens, own_calls, own_tokens;
 };
-
-static int64_t add(int64_t a, int64_t b)
-{
-    int64_t sum;
-    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
 
 static struct sums sums_of(const struct rate *rate, int64_t now_us)
 {
@@ -235,6 +236,7 @@ struct slot_row {
 };
 struct flight {
     struct forge_uuid organization_id;
+    int64_t now_us;
     struct key_row *keys[GROUP_KEYS_MAX];
     struct slot_row **slots;
     size_t key_count, slot_count;
@@ -242,8 +244,9 @@ struct flight {
 };
 
 /* Takes what a rate has not stored yet along. Under the lock. False without memory: nothing was taken of it. */
-static bool board(struct flight *flight, struct rate *rate, int64_t now_us)
+static bool board(struct flight *flight, struct rate *rate)
 {
+    int64_t now_us = flight->now_us;
     struct key_row *key = forge_arena_alloc(flight->arena, sizeof *key);
     struct slot_row *rows = forge_arena_calloc(flight->arena, SLOTS, sizeof *rows);
     if (key == NULL || rows == NULL || flight->key_count == GROUP_KEYS_MAX)
@@ -292,7 +295,8 @@ static void disembark(struct flight *flight, bool forget)
     }
 }
 
-/* What all servers have stored takes the place of what was known. Under the lock. */
+/* What all servers have stored takes the place of what was known. What a server with a clock ahead of ours counted is as if counted now:
+ * left in the time to come it would take the place of a sub-window that counts still. Under the lock. */
 static void learn(struct flight *flight, const struct db_rows *rows)
 {
     for (size_t i = 0; i < flight->key_count; i++) {
@@ -304,7 +308,8 @@ static void learn(struct flight *flight, const struct db_rows *rows)
     for (int i = 0; i < rows->count; i++) {
         struct db_row row = db_rows_at(rows, i);
         struct rate *rate = flight->keys[db_row_int64(&row, "ordinal") - 1]->rate;
-        struct slot *slot = slot_of(rate, db_row_time_us(&row, "window_start") / rate->slot_us);
+        int64_t start_us = db_row_time_us(&row, "window_start");
+        struct slot *slot = slot_of(rate, (start_us < flight->now_us ? start_us : flight->now_us) / rate->slot_us);
         if (slot == NULL)
             continue;
         slot->stored_calls += db_row_int64(&row, "calls");
@@ -339,14 +344,14 @@ static void queue_add(struct db_session *session, const struct flight *flight)
 }
 
 /* Deletes what is over of the flight's keys, and what is of no use to any. */
-static void queue_delete(struct db_session *session, const struct flight *flight, int64_t now_us)
+static void queue_delete(struct db_session *session, const struct flight *flight)
 {
     struct db_stmt *q = db_stmt(session, SQL_POLICY_RATE_DELETE_OVER);
     bind_keys(q, flight);
     db_queue(q);
     q = db_stmt(session, SQL_POLICY_RATE_DELETE_OLD);
     db_bind_uuid(q, &flight->organization_id);
-    db_bind_time_us(q, now_us - 2 * POLICY_RATE_WINDOW_S_MAX * second_us);
+    db_bind_time_us(q, flight->now_us - 2 * POLICY_RATE_WINDOW_S_MAX * second_us);
     db_queue(q);
 }
 
@@ -359,12 +364,18 @@ static forge_code fly(struct db_session *session, const struct flight *flight, s
     return db_run_many(q, out_rows, error);
 }
 
-/* Ends a flight. A lost connection leaves open whether it arrived: rather not counted than counted twice. Under the lock. */
+/* Was the answer lost? An error that PostgreSQL told on a connection that goes on, such as a lock_timeout, has rolled the flight back. */
+static bool is_lost(forge_code code, const struct forge_error *error)
+{
+    bool was_told = error->sqlstate[0] != '\0' && !db_sqlstate_ends_connection(error->sqlstate);
+    return (code == FORGE_UNAVAILABLE || code == FORGE_DEADLINE_EXCEEDED) && !error->not_executed && !was_told;
+}
+
+/* Ends a flight. A lost answer leaves open whether it was stored: rather not counted than counted twice. Under the lock. */
 static void land(struct policy_rates *rates, struct flight *flight, forge_code code, const struct forge_error *error,
                  const struct db_rows *rows)
 {
-    bool is_lost = (code == FORGE_UNAVAILABLE || code == FORGE_DEADLINE_EXCEEDED) && !error->not_executed;
-    disembark(flight, code == FORGE_OK || is_lost);
+    disembark(flight, code == FORGE_OK || is_lost(code, error));
     if (code == FORGE_OK)
         learn(flight, rows);
     pthread_cond_broadcast(&rates->synced);
@@ -376,9 +387,9 @@ static void land(struct policy_rates *rates, struct flight *flight, forge_code c
 static forge_code sync_for_call(struct policy_rates *rates, struct rpc_call *call, struct rate *rate, int64_t now_us)
 {
     struct slot_row *slots[SLOTS];
-    struct flight flight = {.organization_id = rate->key.organization_id, .slots = slots, .arena = call->arena};
+    struct flight flight = {.organization_id = rate->key.organization_id, .now_us = now_us, .slots = slots, .arena = call->arena};
     struct db_rows rows;
-    if (!board(&flight, rate, now_us))
+    if (!board(&flight, rate))
         return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "no memory to count the call");
     pthread_mutex_unlock(&rates->lock);
     forge_code code = rpc_call_connect(call);
@@ -398,7 +409,7 @@ static forge_code wait_synced(struct policy_rates *rates, struct rpc_call *call)
 }
 
 /* Counted first and then looked at with everybody's counts: of two servers that take the last place at once the second one in the database
- * sees the first. */
+ * sees the first. What does not pass is taken back, unless it is forgotten already (land). */
 static forge_code take_shared(struct policy_rates *rates, struct rpc_call *call, struct rate *rate, const struct asked *asked,
                               bool *out_passes)
 {
@@ -406,7 +417,7 @@ static forge_code take_shared(struct policy_rates *rates, struct rpc_call *call,
     forge_code code = sync_for_call(rates, call, rate, asked->now_us);
     struct sums sums = sums_of(rate, asked->now_us);
     *out_passes = code == FORGE_OK && !is_over(asked->rule, sums.calls, sums.tokens);
-    if (!*out_passes)
+    if (!*out_passes && !is_lost(code, &call->error))
         count(rate, asked, -1);
     return code;
 }
@@ -481,7 +492,6 @@ static bool has_own(const struct rate *rate)
 /* Rates of one organization that were used since the last flush, each once a round. */
 struct boarding {
     struct flight *flight;
-    int64_t now_us;
     uint64_t round;
 };
 
@@ -496,7 +506,7 @@ static void board_if_touched(const void *node, VISIT visit, void *user)
         return;
     if (flight->key_count == 0)
         flight->organization_id = rate->key.organization_id;
-    if (forge_uuid_equal(&flight->organization_id, &rate->key.organization_id) && board(flight, rate, boarding->now_us)) {
+    if (forge_uuid_equal(&flight->organization_id, &rate->key.organization_id) && board(flight, rate)) {
         rate->round = boarding->round;
         rate->is_touched = false;
     }
@@ -505,15 +515,17 @@ static void board_if_touched(const void *node, VISIT visit, void *user)
 /* One flight; false when there was nothing for it, or the database is away. */
 static bool flush_some(struct policy_rates *rates, struct forge_arena *arena, uint64_t until_ns)
 {
-    struct flight flight = {.arena = arena, .slots = forge_arena_calloc(arena, GROUP_KEYS_MAX * SLOTS, sizeof(struct slot_row *))};
-    struct boarding boarding = {.flight = &flight, .now_us = forge_clock_wall_us(), .round = rates->round};
+    struct flight flight = {.now_us = forge_clock_wall_us(),
+                            .arena = arena,
+                            .slots = forge_arena_calloc(arena, GROUP_KEYS_MAX * SLOTS, sizeof(struct slot_row *))};
+    struct boarding boarding = {.flight = &flight, .round = rates->round};
     struct db_session *session = NULL;
     struct forge_error error = {0};
     struct db_rows rows;
     if (flight.slots == NULL)
         return false;
     pthread_mutex_lock(&rates->lock);
-    drop_unused(rates, boarding.now_us);
+    drop_unused(rates, flight.now_us);
     twalk_r(rates->tree, board_if_touched, &boarding);
     pthread_mutex_unlock(&rates->lock);
     if (flight.key_count == 0)
@@ -521,7 +533,7 @@ static bool flush_some(struct policy_rates *rates, struct forge_arena *arena, ui
     forge_code code = db_pool_lease(rates->config.pool, arena, until_ns, &session, &error);
     if (code == FORGE_OK) {
         db_session_bind_tenant(session, &flight.organization_id);
-        queue_delete(session, &flight, boarding.now_us);
+        queue_delete(session, &flight);
         code = fly(session, &flight, &rows, &error);
     }
     pthread_mutex_lock(&rates->lock);

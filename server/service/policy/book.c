@@ -90,7 +90,13 @@ static void rate_note(struct policy_book *book, const Forge__V1__PolicyRule *rul
         .tokens_max = limit->tokens_max};
 }
 
-/* Which facts the rules of a policy ask for; and those about rates. */
+static int compare_rates(const void *left, const void *right)
+{
+    const struct policy_rate_rule *a = left, *b = right;
+    return strcmp(a->name, b->name);
+}
+
+/* Which facts the rules of a policy ask for; and those about rates, by name, as answers tell what was found. */
 static forge_code rules_note(struct policy_book *book, Forge__V1__PolicyRule *const *rules, size_t count, struct policy_in_book *policy)
 {
     struct policy_rate_rule *rates = forge_arena_calloc(&book->arena, count, sizeof *rates);
@@ -103,7 +109,10 @@ static forge_code rules_note(struct policy_book *book, Forge__V1__PolicyRule *co
             rate_note(book, rules[i], policy, &rates[policy->rate_count++]);
     }
     policy->rates = rates;
-    return forge_arena_has_overflowed(&book->arena) ? FORGE_RESOURCE_EXHAUSTED : FORGE_OK;
+    if (forge_arena_has_overflowed(&book->arena))
+        return FORGE_RESOURCE_EXHAUSTED;
+    qsort(rates, policy->rate_count, sizeof *rates, compare_rates);
+    return FORGE_OK;
 }
 
 static forge_code policy_read(struct making *making, size_t index, const struct db_row *row)

@@ -34,7 +34,7 @@ struct policy_in_book {
     Forge__V1__PolicyMode mode;
     const struct policy_attachment *attachments; /* none: in force everywhere in its project or organization */
     size_t attachment_count;
-    const struct policy_rate_rule *rates;
+    const struct policy_rate_rule *rates; /* by name */
     size_t rate_count;
     bool asks_model, asks_cost, asks_tags;
 };

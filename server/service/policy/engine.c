@@ -22,12 +22,12 @@ static const char *const actions[] = {"none", "flag", "mask", "block"};
 
 /* An organization. */
 struct shelf {
-    struct forge_uuid organization_id; /* first: the key */
-    struct policy_book *book;          /* a reference; NULL: none was read yet */
-    bool is_current;                   /* the feed has told of no change since the book was read */
-    bool is_loading;                   /* by one of its users; the others wait */
-    uint64_t changes;                  /* of policies, told of */
-    uint64_t project_changes;
+    struct forge_uuid organization_id;        /* first: the key */
+    struct policy_book *book;                 /* a reference; NULL: none was read yet */
+    bool is_current;                          /* the feed has told of no change since the book was read */
+    bool is_loading;                          /* by one of its users; the others wait */
+    uint64_t changes;                         /* of policies, told of */
+    uint64_t project_changes;                 /* the engine's, when its projects changed last, or it was added */
     struct forge_uuid projects[PROJECTS_MAX]; /* that exist, as far as the feed has told */
     unsigned project_count, next_project;
     unsigned users; /* calls that are looking; it stays while there are any */
@@ -43,6 +43,7 @@ struct policy_engine {
     void *shelves;         /* tsearch(3) tree */
     struct shelf *newest, *oldest;
     unsigned shelf_count;
+    uint64_t project_changes;         /* of all organizations: no number comes twice, also where a shelf went and came back */
     pthread_cond_t handed_over;       /* a book, or stop */
     struct policy_book *first, *last; /* handed over to the thread, by next */
     bool stop, has_thread;
@@ -132,6 +133,7 @@ static struct shelf *add(struct policy_engine *engine, const struct forge_uuid *
     }
     list_push(engine, shelf);
     engine->shelf_count++;
+    shelf->project_changes = ++engine->project_changes;
     return shelf;
 }
 
@@ -239,9 +241,9 @@ void policy_engine_note_project(struct policy_engine *engine, const struct forge
 
 /* --- changes --------------------------------------------------------------------------------------------------------- */
 
-static void forget_projects(struct shelf *shelf)
+static void forget_projects(struct policy_engine *engine, struct shelf *shelf)
 {
-    shelf->project_changes++;
+    shelf->project_changes = ++engine->project_changes;
     shelf->project_count = shelf->next_project = 0;
 }
 
@@ -262,7 +264,7 @@ void policy_engine_changed(const struct db_change *change, void *user)
     if (shelf != NULL && is_policy)
         doubt_book(shelf);
     if (shelf != NULL && is_project)
-        forget_projects(shelf);
+        forget_projects(engine, shelf);
     pthread_mutex_unlock(&engine->lock);
 }
 
@@ -272,7 +274,7 @@ void policy_engine_reset(void *user)
     pthread_mutex_lock(&engine->lock);
     for (struct shelf *shelf = engine->newest; shelf != NULL; shelf = shelf->older) {
         doubt_book(shelf);
-        forget_projects(shelf);
+        forget_projects(engine, shelf);
     }
     pthread_mutex_unlock(&engine->lock);
 }

@@ -229,6 +229,21 @@ static void test_a_rate_that_is_over_says_when_to_come_again(void **state)
     service_shows("'allowed':true");
 }
 
+/* Rates and other rules in one order, whatever the one they were written in. */
+static void test_findings_are_told_by_rule(void **state)
+{
+    char project_id[37], policy_id[37];
+    (void)state;
+    project_make("order", project_id);
+    put(project_id, "order", NULL, NULL,
+        "[{'name': 'z', " FLAG ", 'rate_limit': {'calls_max': '1'}}, {'name': 'm', " FLAG ", 'keyword': {'keywords': ['alpha']}},"
+        " {'name': 'b', " FLAG ", 'rate_limit': {'calls_max': '1'}}, {'name': 'a', " FLAG ", 'keyword': {'keywords': ['alpha']}}]",
+        policy_id);
+    wait_in_force(project_id, "", policy_id, 1);
+    service_ok(check(viewer, project_id, "'input': 'alpha'"));
+    service_shows("'rule':'a'", "'rule':'b'", "'rule':'m'", "'rule':'z'");
+}
+
 /* --- where --- */
 
 static bool is_evaluated(const char *project_id, const char *more, const char *policy_id)
@@ -336,6 +351,8 @@ static void test_a_deleted_project_is_not_found(void **state)
     service_ok(check(viewer, project_id, ""));
     service_ok(check(viewer, project_id, ""));
     service_ok(service_call(alpha.admin, "ProjectService/DeleteProject", NULL, "{'id': '%s', 'confirm_name': 'deleted'}", project_id));
+    while (check(viewer, project_id, "") == FORGE_OK) /* until the change feed has told of it */
+        continue;
     service_fails(check(viewer, project_id, ""), FORGE_NOT_FOUND, "not found");
 }
 
@@ -381,6 +398,9 @@ static void test_checks_are_counted_by_day_and_policy(void **state)
     snprintf(used, sizeof used, "SELECT value FROM usage_daily WHERE metric = 'policy_checks' AND project_id = '%s'", project_id);
     while (strtol(service_query(used), NULL, 10) < 5)
         continue;
+    service_ok(service_call(alpha.admin, "ProjectService/DeleteProject", NULL, "{'id': '%s', 'confirm_name': 'counted'}", project_id));
+    service_ok(service_call(viewer, "PolicyService/GetPolicyStats", NULL, "{}"));
+    assert_null(strstr(service_reply(), policy_id)); /* and the policy does not exist either */
 }
 
 static void test_wrong_questions_about_statistics_are_refused(void **state)
@@ -408,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_the_strictest_action_of_those_that_enforce_is_taken),
         cmocka_unit_test(test_a_rule_looks_at_its_stages_only),
         cmocka_unit_test(test_a_rate_that_is_over_says_when_to_come_again),
+        cmocka_unit_test(test_findings_are_told_by_rule),
         cmocka_unit_test(test_policies_are_in_force_where_they_are_attached),
         cmocka_unit_test(test_policies_that_do_not_compile_let_nothing_pass),
         cmocka_unit_test(test_wrong_checks_are_refused),

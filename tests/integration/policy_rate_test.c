@@ -9,6 +9,7 @@
 
 #include "wire/clock.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -227,25 +228,32 @@ static int passes(const struct policy_rate_rule *rule, int servers)
     return passed;
 }
 
+/* Begins to: rows of its rates wait for the end of the session's transaction. */
+static struct db_session *delete_policy(struct forge_arena *arena)
+{
+    struct forge_error error = {0};
+    struct db_session *session;
+    assert_int_equal(db_pool_lease(server.pool, arena, forge_clock_monotonic_ns() + DEADLINE_S * UINT64_C(1000000000), &session, &error),
+                     FORGE_OK);
+    db_session_bind_tenant(session, &fixture.organization_id);
+    db_tx_begin(session);
+    struct db_stmt *q = db_stmt(session, SQL_POLICY_DELETE);
+    db_bind_uuid(q, &fixture.organization_id);
+    db_bind_uuid(q, &policy_id);
+    assert_int_equal(db_run_command(q, NULL, &error), FORGE_OK);
+    return session;
+}
+
 /* Calls whose count fails make no room for others, whether PostgreSQL said so or nobody knows. */
 static void test_what_cannot_be_counted_gives_nothing_back(void **state)
 {
     static const struct policy_rate_rule told = {.name = "told", .window_s = WINDOW_S, .calls_max = 2},
                                          lost = {.name = "lost", .window_s = WINDOW_S, .calls_max = 2};
     struct forge_arena arena;
-    struct forge_error error = {0};
-    struct db_session *session;
     int64_t retry_after_ms;
     (void)state;
     forge_arena_init(&arena, CALL_BYTES_MAX, NULL);
-    assert_int_equal(db_pool_lease(server.pool, &arena, forge_clock_monotonic_ns() + DEADLINE_S * UINT64_C(1000000000), &session, &error),
-                     FORGE_OK);
-    db_session_bind_tenant(session, &fixture.organization_id);
-    db_tx_begin(session);
-    struct db_stmt *q = db_stmt(session, SQL_POLICY_DELETE); /* rows of a policy wait for whoever deletes it */
-    db_bind_uuid(q, &fixture.organization_id);
-    db_bind_uuid(q, &policy_id);
-    assert_int_equal(db_run_command(q, NULL, &error), FORGE_OK);
+    struct db_session *session = delete_policy(&arena);
     for (int i = 0; i < 2; i++)
         assert_int_equal(try_to_take(0, &told, "told", 0, leave, &retry_after_ms), FORGE_UNAVAILABLE);
     db_pool_release(session);
@@ -254,6 +262,43 @@ static void test_what_cannot_be_counted_gives_nothing_back(void **state)
     for (int i = 0; i < 2; i++)
         assert_int_equal(try_to_take(0, &lost, "lost", 0, end_connection, &retry_after_ms), FORGE_UNAVAILABLE);
     assert_int_equal(passes(&lost, SERVERS), 2);
+}
+
+struct late_taker {
+    forge_code code;
+    int64_t retry_after_ms;
+};
+
+static void *take_late(void *user)
+{
+    static const struct policy_rate_rule rule = {.name = "late", .window_s = WINDOW_S, .calls_max = 2};
+    struct late_taker *taker = user;
+    taker->code = try_to_take(0, &rule, "late", 0, leave, &taker->retry_after_ms);
+    return NULL;
+}
+
+/* A call is counted while its policy goes: it passes, as the next one does. The last test. */
+static void test_a_policy_that_goes_meanwhile_fails_no_call(void **state)
+{
+    struct forge_arena arena;
+    struct forge_error error = {0};
+    struct late_taker taker = {.code = FORGE_INTERNAL};
+    pthread_t thread;
+    bool unknown;
+    (void)state;
+    forge_arena_init(&arena, CALL_BYTES_MAX, NULL);
+    struct db_session *session = delete_policy(&arena);
+    assert_int_equal(pthread_create(&thread, NULL, take_late, &taker), 0);
+    while (rpc_fixture_number(&fixture, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'forge_app' AND wait_event_type = 'Lock'") ==
+           0)
+        continue;
+    assert_int_equal(db_tx_commit(session, &unknown, &error), FORGE_OK);
+    db_pool_release(session);
+    pthread_join(thread, NULL);
+    forge_arena_done(&arena);
+    assert_int_equal(taker.code, FORGE_OK);
+    assert_int_equal(taker.retry_after_ms, 0);
+    assert_int_equal(rpc_fixture_number(&fixture, "SELECT count(*) FROM rate_windows"), 0);
 }
 
 /* A server whose clock is ahead: what it counts does not hide what others count now. */
@@ -287,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_what_cannot_be_counted_gives_nothing_back),
         cmocka_unit_test(test_a_clock_ahead_hides_nothing),
         cmocka_unit_test(test_tokens_without_end_are_counted_to_the_end),
+        cmocka_unit_test(test_a_policy_that_goes_meanwhile_fails_no_call),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -395,6 +395,8 @@ static forge_code sync_for_call(struct policy_rates *rates, struct rpc_call *cal
     forge_code code = rpc_call_connect(call);
     if (code == FORGE_OK)
         code = fly(call->db, &flight, &rows, &call->error);
+    if (code == FORGE_FAILED_PRECONDITION) /* DeletePolicy ended between the look at the policy and its row: the second look sees that */
+        code = fly(call->db, &flight, &rows, &call->error);
     pthread_mutex_lock(&rates->lock);
     land(rates, &flight, code, &call->error, &rows);
     return code;

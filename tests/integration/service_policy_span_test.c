@@ -54,8 +54,9 @@ static const char *span(const char *trace, unsigned n, const char *more)
     if (start_ns == 0)
         start_ns = (forge_clock_wall_us() / 1000000 - 60) * 1000000000;
     snprintf(text, sizeof texts[0],
-             "{'trace_id': '" TRACE "%s', 'span_id': '%016x', 'name': 'step', 'start_ns': '%" PRId64 "', 'end_ns': '%" PRId64 "'%s%s}",
-             trace, n, start_ns + n * 1000, start_ns + n * 1000 + 1000000000, more[0] != '\0' ? ", " : "", more);
+             "{'trace_id': '" TRACE "%s', 'span_id': '%016x', 'start_ns': '%" PRId64 "', 'end_ns': '%" PRId64 "'%s%s%s}", trace, n,
+             start_ns + n * 1000, start_ns + n * 1000 + 1000000000, strstr(more, "'name': ") == more ? "" : ", 'name': 'step'",
+             more[0] != '\0' ? ", " : "", more);
     return text;
 }
 
@@ -150,6 +151,87 @@ static void test_a_masked_span_holds_the_masked_texts_only(void **state)
     ingest(project_id, span("02", 2, "'attributes': [{'key': 'gen_ai.prompt', 'string_value': 'falcon'}]"));
     assert_string_equal(of_spans(project_id, "02", "input"), "see the white [bird] at dawn; [bird]");
     assert_int_equal(holding(project_id, "falcon"), 0);
+}
+
+/* "Füchse sind rot" as Python writes it into JSON, once and within JSON; C has \\\\ for the \\ of the request, which is \ in the span. */
+#define ESCAPED "F\\\\u00fcchse\\\\nsind rot"
+#define ESCAPED_TWICE "F\\\\\\\\u00fcchse\\\\\\\\nsind rot"
+
+static void test_masks_look_behind_the_escapes_of_json(void **state)
+{
+    (void)state;
+    char project_id[37], policy_id[37];
+    enforcement_project_make(&alpha, "escaped", project_id);
+    enforcement_begin(&alpha, project_id, "escaped", NULL, NULL, "",
+                      "[{'name': 'fox', " MASK ", 'pattern': {'patterns': ['F\\u00fcchse\\\\s+sind']}}]", policy_id);
+    ingest(project_id,
+           span("08", 1,
+                "'input': 'F\\u00fcchse\\nsind rot', 'output': '{\\'echo\\':\\'" ESCAPED "\\'}', 'status_message': '" ESCAPED "',"
+                " 'parameters': '{\\'stop\\':\\'" ESCAPED "\\'}', 'attributes': [{'key': 'a', 'json_value': '[\\'" ESCAPED
+                "\\']'}, {'key': 'b', 'string_value': '" ESCAPED_TWICE "'}, {'key': 'c', 'string_value': 'C:\\\\new\\\\u12'}],"
+                " 'events': [{'time_ns': '1', 'name': '" ESCAPED "'}]"));
+    service_shows("'policy_action':'POLICY_ACTION_MASK'");
+    assert_string_equal(of_spans(project_id, "08", "concat_ws('|', input, output, status_message, parameters)"),
+                        "[fox] rot|{\"echo\":\"[fox] rot\"}|[fox] rot|{\"stop\":\"[fox] rot\"}");
+    assert_int_equal(holding(project_id, "u00fcchse"), 0);
+    assert_int_equal(holding(project_id, "sind"), 0);
+    assert_int_equal(holding(project_id, "[\"[fox] rot\"]"), 1);
+    assert_int_equal(holding(project_id, "C:\\new\\u12"), 1); /* what holds nothing to mask stays as it was sent */
+}
+
+/* A mask names its rule, which may be the very word. */
+static void test_a_mask_is_not_masked(void **state)
+{
+    (void)state;
+    char project_id[37], policy_id[37];
+    enforcement_project_make(&alpha, "named", project_id);
+    enforcement_begin(&alpha, project_id, "named", NULL, NULL, "", "[{'name': 'falcon', " MASK ", " KEYWORDS "}]", policy_id);
+    ingest(project_id, span("09", 1, "'input': 'one falcon\\\\n', 'status_message': 'one falcon\\\\n'"));
+    assert_string_equal(of_spans(project_id, "09", "concat_ws('|', input, status_message)"), "one [falcon]\\n|one [falcon]\\n");
+}
+
+/* Command lines stand in the resource, and somebody names spans by what was asked. */
+static void test_names_and_resources_hold_none_of_it(void **state)
+{
+    (void)state;
+    char project_id[37], policy_id[37];
+    enforcement_project_make(&alpha, "around", project_id);
+#define AROUND                                                                                                                             \
+    "'resource': {'attributes': [{'key': 'service.name', 'string_value': 'birds'}, {'key': 'process.command_line', 'string_value':"        \
+    " 'ask " SECRET "'}]}, 'scope': {'name': 'lib', 'attributes': [{'key': 'why', 'string_value': '" SECRET "'}]}"
+    enforcement_begin(&alpha, project_id, "around", NULL, NULL, "", "[{'name': 'bird', " MASK ", " KEYWORDS "}]", policy_id);
+    service_ok(service_call(alpha.admin, "TraceService/IngestSpans", NULL, "{'project_id': '%s', 'spans': [%s], " AROUND "}", project_id,
+                            span("0a", 1, "'name': 'ask the falcon', 'input': 'a falcon'")));
+    assert_string_equal(of_spans(project_id, "0a", "name"), "ask the [bird]");
+    assert_int_equal(holding(project_id, "ask white [bird] at dawn"), 1);
+    assert_int_equal(holding(project_id, "falcon"), 0);
+    enforcement_end(&alpha, project_id, policy_id, "");
+    enforcement_begin(&alpha, project_id, "around it", NULL, NULL, "", blocks, policy_id);
+    service_ok(service_call(alpha.admin, "TraceService/IngestSpans", NULL, "{'project_id': '%s', 'spans': [%s, %s], " AROUND "}",
+                            project_id, span("0a", 2, "'name': 'ask the falcon', 'input': 'a falcon'"),
+                            span("0a", 3, "'input': 'a falcon'")));
+    assert_string_equal(of_spans(project_id, "0a", "name"), "ask the [bird]; [blocked]; step");
+    assert_int_equal(holding(project_id, "falcon"), 0);
+    assert_int_equal(holding(project_id, "dawn"), 1);
+    assert_int_equal(holding(project_id, "birds"), 3); /* the service */
+    assert_string_equal(service_query("SELECT name FROM traces WHERE encode(trace_id, 'hex') = '" TRACE "0a'"), "ask the [bird]");
+}
+
+/* A mask may be longer than what it hides. */
+static void test_a_masked_name_has_room(void **state)
+{
+    (void)state;
+    char project_id[37], policy_id[37], more[512], name[256] = "";
+    enforcement_project_make(&alpha, "long", project_id);
+    enforcement_begin(&alpha, project_id, "long", NULL, NULL, "",
+                      "[{'name': 'a-name-that-is-longer', " MASK ", 'pattern': {'patterns': ['x']}}]", policy_id);
+    memset(name, 'x', 10);
+    memset(name + 10, 'y', 245);
+    snprintf(more, sizeof more, "'name': '%s', 'input': 'x'", name);
+    ingest(project_id, span("0b", 1, more));
+    service_shows("'accepted_count':1");
+    assert_string_equal(of_spans(project_id, "0b", "concat_ws(' ', length(name), substr(name, 1, 24), right(name, 1))"),
+                        "255 [a-name-that-is-longer]y y");
 }
 
 static void test_flags_and_dry_runs_change_nothing(void **state)
@@ -361,6 +443,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_of_a_blocked_text_is_stored),
         cmocka_unit_test(test_a_masked_span_holds_the_masked_texts_only),
+        cmocka_unit_test(test_masks_look_behind_the_escapes_of_json),
+        cmocka_unit_test(test_a_mask_is_not_masked),
+        cmocka_unit_test(test_names_and_resources_hold_none_of_it),
+        cmocka_unit_test(test_a_masked_name_has_room),
         cmocka_unit_test(test_flags_and_dry_runs_change_nothing),
         cmocka_unit_test(test_a_span_that_is_not_stored_adds_nothing),
         cmocka_unit_test(test_a_group_that_is_done_again_writes_each_violation_once),

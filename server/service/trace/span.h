@@ -10,7 +10,7 @@
 
 #include "forge/v1/trace.pb-c.h"
 
-enum { TRACE_ID_BYTES = 16, TRACE_SPAN_ID_BYTES = 8, TRACE_NO_COST = -1 };
+enum { TRACE_ID_BYTES = 16, TRACE_SPAN_ID_BYTES = 8, TRACE_NAME_CHARACTERS_MAX = 255, TRACE_NO_COST = -1 };
 
 /* What became of a span that was to be stored. */
 enum trace_outcome {
@@ -91,11 +91,12 @@ forge_code trace_policy_check(struct rpc_call *call, struct trace_batch *batch) 
 /* Counts what was checked of the spans that were accepted. */
 void trace_policy_count(struct trace_batch *batch);
 
-/* span_redact.c. Blocked: neither column nor detail keeps a text that may be of the input or output. */
-void trace_span_remove_content(struct rpc_call *call, const Forge__V1__Span *in, const struct trace_defaults *defaults,
-                               struct trace_span *span);
-/* Masked: what the review's policies mask in the rest of the span is masked too; its input and output are already. */
-forge_code trace_span_mask_content(struct policy_review *review, const Forge__V1__Span *in, const struct trace_defaults *defaults,
+/* span_redact.c, for a span that the policies of the review are selected for. Blocked: neither column nor detail keeps a text that may be of
+ * the input or output. */
+forge_code trace_span_remove_content(const struct policy_review *review, const Forge__V1__Span *in, const struct trace_defaults *defaults,
+                                     struct trace_span *span) FORGE_MUST_CHECK;
+/* Masked: what the review's policies mask is masked in input, output and the rest of the span, also where JSON has escaped it. */
+forge_code trace_span_mask_content(const struct policy_review *review, const Forge__V1__Span *in, const struct trace_defaults *defaults,
                                    struct trace_span *span) FORGE_MUST_CHECK;
 
 #endif

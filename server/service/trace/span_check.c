@@ -9,7 +9,6 @@
 #include <string.h>
 
 enum {
-    NAME_CHARACTERS_MAX = 255,
     STATUS_MESSAGE_CHARACTERS_MAX = 4096,
     SPAN_ATTRIBUTES_MAX = 256,
     ATTRIBUTES_MAX = 128, /* of anything else */
@@ -69,7 +68,7 @@ static void not_negative(struct rpc_call *call, const char *prefix, const char *
 
 static void characters_check(struct rpc_call *call, const char *prefix, const char *field, const char *text)
 {
-    if (validate_characters(text) > NAME_CHARACTERS_MAX)
+    if (validate_characters(text) > TRACE_NAME_CHARACTERS_MAX)
         note(call, prefix, field, "must be at most 255 characters");
 }
 
@@ -235,10 +234,10 @@ void trace_columns_check(struct rpc_call *call, const struct trace_span *span)
         const char *field, *text;
         size_t characters_max;
     } texts[] = {{"provider", span->provider, PROVIDER_CHARACTERS_MAX},
-                 {"model", span->model, NAME_CHARACTERS_MAX},
+                 {"model", span->model, TRACE_NAME_CHARACTERS_MAX},
                  {"prompt_label", span->prompt_label, LABEL_CHARACTERS_MAX},
-                 {"session_id", span->session_id, NAME_CHARACTERS_MAX},
-                 {"user_id", span->user_id, NAME_CHARACTERS_MAX}};
+                 {"session_id", span->session_id, TRACE_NAME_CHARACTERS_MAX},
+                 {"user_id", span->user_id, TRACE_NAME_CHARACTERS_MAX}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].text != NULL)
             validate_text(call, texts[i].field, texts[i].text, texts[i].characters_max);

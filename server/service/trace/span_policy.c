@@ -98,20 +98,15 @@ static forge_code violations_note(struct policy_review *review, const struct pol
     return policy_violations_make(review, decision, &checked, &span->violations);
 }
 
-static forge_code act(struct trace_batch *batch, const struct policy_decision *decision, const struct policy_text *texts, size_t count,
-                      const Forge__V1__Span *in, struct trace_span *span)
+static forge_code act(struct trace_batch *batch, const struct policy_decision *decision, const Forge__V1__Span *in, struct trace_span *span)
 {
-    struct policy_review *review = &batch->review;
+    const struct policy_review *review = &batch->review;
     span->policy_action = (int32_t)decision->action;
     if (decision->action == FORGE__V1__POLICY_ACTION__POLICY_ACTION_BLOCK)
-        trace_span_remove_content(review->call, in, &batch->defaults, span);
-    if (decision->action != FORGE__V1__POLICY_ACTION__POLICY_ACTION_MASK)
-        return FORGE_OK;
-    for (size_t i = 0; i < count; i++) {
-        const char **column = texts[i].stage == FORGE__V1__POLICY_STAGE__POLICY_STAGE_INPUT ? &span->input : &span->output;
-        *column = decision->masked[i] != NULL ? decision->masked[i] : *column;
-    }
-    return trace_span_mask_content(review, in, &batch->defaults, span);
+        return trace_span_remove_content(review, in, &batch->defaults, span);
+    if (decision->action == FORGE__V1__POLICY_ACTION__POLICY_ACTION_MASK)
+        return trace_span_mask_content(review, in, &batch->defaults, span);
+    return FORGE_OK;
 }
 
 static forge_code check(struct trace_batch *batch, const Forge__V1__Span *in, struct trace_span *span)
@@ -128,7 +123,7 @@ static forge_code check(struct trace_batch *batch, const Forge__V1__Span *in, st
     if (decision.finding_count == 0)
         return FORGE_OK;
     rc = violations_note(&batch->review, &decision, text_fields, span);
-    return rc == FORGE_OK ? act(batch, &decision, texts, count, in, span) : rc;
+    return rc == FORGE_OK ? act(batch, &decision, in, span) : rc;
 }
 
 forge_code trace_policy_check(struct rpc_call *call, struct trace_batch *batch)

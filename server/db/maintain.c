@@ -170,6 +170,22 @@ static forge_code maintain_organizations(struct db_maintainer *maintainer, struc
     return first;
 }
 
+/* Retention last: it may take long. It goes on whatever failed before, or one organization's rows would fill the disk for all; the first
+ * error is told. */
+static forge_code delete_old(struct db_maintainer *maintainer, struct forge_error *error)
+{
+    struct forge_error failure = {0};
+    forge_code rc = delete_shared(maintainer, error);
+    if (rc == FORGE_OK)
+        rc = maintain_organizations(maintainer, error);
+    if (db_maintain_is_stopped(maintainer) || PQstatus(maintainer->conn) != CONNECTION_OK)
+        return rc;
+    forge_code kept = db_maintain_retention(maintainer, &failure);
+    if (rc == FORGE_OK && kept != FORGE_OK)
+        *error = failure;
+    return rc != FORGE_OK ? rc : kept;
+}
+
 forge_code db_maintain(const struct db_maintain_config *config, struct db_maintain_report *out, struct forge_error *error)
 {
     struct db_maintainer maintainer = {.config = config, .report = out};
@@ -183,12 +199,8 @@ forge_code db_maintain(const struct db_maintain_config *config, struct db_mainta
     if (rc == FORGE_OK && out->is_leader)
         rc = db_maintain_partitions(&maintainer, error);
     out->is_ahead = rc == FORGE_OK && out->is_leader;
-    if (rc == FORGE_OK && out->is_leader)
-        rc = delete_shared(&maintainer, error);
-    if (rc == FORGE_OK && out->is_leader)
-        rc = maintain_organizations(&maintainer, error);
-    if (rc == FORGE_OK && out->is_leader && !db_maintain_is_stopped(&maintainer))
-        rc = db_maintain_retention(&maintainer, error); /* last: it may take long */
+    if (out->is_ahead)
+        rc = delete_old(&maintainer, error);
     if (out->is_leader)
         PQclear(PQexec(maintainer.conn, UNLOCK)); /* the end of a connection would release it a moment after we have returned */
     PQfinish(maintainer.conn);

@@ -241,22 +241,26 @@ static forge_code open_connection(struct keeper *keeper, struct forge_error *err
     return rc;
 }
 
-static forge_code remove_unfinished(const struct keeper *keeper, const char *organization_id, struct forge_error *error)
+/* What a killed pass may have left in the folder of an organization: a file half-way, checksums that lack the last file. */
+static forge_code settle_folder(const struct keeper *keeper, const char *organization_id, struct forge_error *error)
 {
     char *folder;
     if (asprintf(&folder, "%s/%s", keeper->root, organization_id) < 0)
         return forge_error_set(error, FORGE_RESOURCE_EXHAUSTED, "no memory for an archive");
     forge_code rc = db_archive_remove_unfinished(keeper->conn, organization_id, folder, "spans", error);
+    if (rc == FORGE_OK)
+        rc = db_archive_write_sums(keeper->conn, organization_id, folder, error);
     free(folder);
     return rc;
 }
 
-/* Also of tables that are attached again now, which nobody would look at otherwise. */
-static forge_code remove_all_unfinished(const struct keeper *keeper, const PGresult *organizations, struct forge_error *error)
+/* Also of organizations that have no span in the table any more, and where it is attached again now: nobody would look at them otherwise.
+ */
+static forge_code settle_folders(const struct keeper *keeper, const PGresult *organizations, struct forge_error *error)
 {
     forge_code rc = FORGE_OK;
     for (int i = 0; i < PQntuples(organizations) && rc == FORGE_OK; i++)
-        rc = remove_unfinished(keeper, PQgetvalue(organizations, i, 0), error);
+        rc = settle_folder(keeper, PQgetvalue(organizations, i, 0), error);
     return rc;
 }
 
@@ -267,7 +271,7 @@ static forge_code keep_limit(struct keeper *keeper, const PGresult *tables, cons
     if (rc == FORGE_OK)
         rc = open_connection(keeper, error);
     if (rc == FORGE_OK && keeper->conn != NULL && keeper->root != NULL)
-        rc = remove_all_unfinished(keeper, organizations, error);
+        rc = settle_folders(keeper, organizations, error);
     if (rc == FORGE_OK && keeper->conn != NULL)
         rc = settle_tables(keeper, tables, error);
     PQfinish(keeper->conn);

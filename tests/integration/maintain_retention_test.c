@@ -626,6 +626,37 @@ static void test_a_folder_that_cannot_be_written_loses_nothing(void **state)
     free(before);
 }
 
+/* A pass that was killed between the last file of an organization and its SHA256SUMS is made up for, though no span is left to archive. */
+static void test_checksums_are_made_up_for(void **state)
+{
+    int64_t day_us = midnight(20 * 365 + 250), over_us = day_us + (LIMIT_DAYS + 1) * DAY_US;
+    pass(config_at(day_us));
+    fill(&world.home, world.home.project_id, day_us, 10);
+    world_execute(&world, "CREATE FUNCTION keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept' USING ERRCODE ="
+                          " '55P03'; END $$; CREATE EVENT TRIGGER keep ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE FUNCTION"
+                          " keep()");
+    assert_int_equal(pass(limited(over_us, "sums")).spans_archived, 10 * SPANS_OF_TRACE);
+    world_execute(&world, "DROP EVENT TRIGGER keep; DROP FUNCTION keep()");
+    assert_string_equal(state_of(day_us), "detached");
+    shell("rm sums/*/SHA256SUMS", 0, "", "");
+    assert_int_equal(pass(limited(over_us, "sums")).spans_archived, 0);
+    assert_string_equal(state_of(day_us), "gone");
+    shell("cd sums/* && sha256sum --check --strict --quiet SHA256SUMS && wc -l < SHA256SUMS", 0, "1\n", "");
+}
+
+/* What fails for one organization keeps nobody else's old days. */
+static void test_a_failure_of_one_organization_holds_up_no_day(void **state)
+{
+    int64_t day_us = midnight(20 * 365 + 270), over_us = day_us + (LIMIT_DAYS + 1) * DAY_US;
+    pass(config_at(day_us));
+    fill(&world.home, world.home.project_id, day_us, 10);
+    world_execute(&world, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;"
+                          " CREATE TRIGGER refuse BEFORE DELETE ON sessions FOR EACH STATEMENT EXECUTE FUNCTION refuse()");
+    expect_failure(limited(over_us, "others"), "deleting sessions: refused");
+    world_execute(&world, "DROP TRIGGER refuse ON sessions; DROP FUNCTION refuse()");
+    assert_string_equal(state_of(day_us), "gone");
+}
+
 /* What came too late for its deletion is in no file. */
 static void test_what_nobody_is_to_keep_is_not_archived(void **state)
 {
@@ -696,6 +727,8 @@ int main(void)
         cmocka_unit_test(test_a_line_has_every_column),
         cmocka_unit_test(test_without_a_limit_nothing_goes),
         cmocka_unit_test(test_a_folder_that_cannot_be_written_loses_nothing),
+        cmocka_unit_test(test_checksums_are_made_up_for),
+        cmocka_unit_test(test_a_failure_of_one_organization_holds_up_no_day),
         cmocka_unit_test(test_what_nobody_is_to_keep_is_not_archived),
         cmocka_unit_test(test_long_spans_are_archived_whole),
         cmocka_unit_test(test_another_archiver_is_left_alone),

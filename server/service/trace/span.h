@@ -91,8 +91,8 @@ forge_code trace_policy_check(struct rpc_call *call, struct trace_batch *batch) 
 /* Counts what was checked of the spans that were accepted. */
 void trace_policy_count(struct trace_batch *batch);
 
-/* span_redact.c, for a span that the policies of the review are selected for. Blocked: neither column nor detail keeps a text that may be of
- * the input or output. */
+/* span_redact.c, for a span that the policies of the review are selected for. Blocked: neither column nor detail keeps a text that may be
+ * of the input or output. */
 forge_code trace_span_remove_content(const struct policy_review *review, const Forge__V1__Span *in, const struct trace_defaults *defaults,
                                      struct trace_span *span) FORGE_MUST_CHECK;
 /* Masked: what the review's policies mask is masked in input, output and the rest of the span, also where JSON has escaped it. */

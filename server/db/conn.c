@@ -13,8 +13,8 @@
 /* Set at the server's end: a stopped or vanished forged must not hold locks and claims (schema.md, Exactly once). No JIT compiler: it
  * starts by estimates, and compiling takes longer than our longest statements take without it (ARCHITECTURE.md). */
 #define SERVER_OPTIONS                                                                                                                     \
-    "-c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 "                 \
-    "-c tcp_keepalives_count=3 -c tcp_user_timeout=15000 -c jit=off"
+    "-c idle_in_transaction_session_timeout=10000 -c TimeZone=UTC -c DateStyle=ISO -c jit=off -c tcp_keepalives_idle=10 "                  \
+    "-c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
 
 enum { PARAMETERS_MAX = 64 };
 

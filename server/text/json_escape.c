@@ -50,15 +50,16 @@ static size_t escape_read(const char *from, char **to)
 char *text_without_escapes(struct forge_arena *arena, const char *text)
 {
     const char *from = strchr(text, '\\');
-    char *copy = from != NULL ? forge_arena_strdup(arena, text) : NULL, *to = copy != NULL ? copy + (from - text) : NULL;
-    while (to != NULL && *from != '\0') {
+    char *copy = from != NULL ? forge_arena_strdup(arena, text) : NULL;
+    if (copy == NULL)
+        return NULL;
+    char *to = copy + (from - text);
+    while (*from != '\0') {
         size_t length = *from == '\\' ? escape_read(from, &to) : 0;
         if (length == 0)
             *to++ = *from;
         from += length > 0 ? length : 1;
     }
-    if (copy == NULL || to == copy + (from - text))
-        return NULL;
     *to = '\0';
-    return copy;
+    return to - copy < from - text ? copy : NULL;
 }

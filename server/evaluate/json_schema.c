@@ -133,9 +133,14 @@ static bool add_pattern(const struct keyword_place *place, const char *text, str
     if (strlen(text) > EVALUATE_PATTERN_BYTES_MAX)
         return schema_compiler_fail(place->compiler, "a pattern must be at most %d bytes", EVALUATE_PATTERN_BYTES_MAX);
     child->pattern = evaluate_pattern_compile(text, EVALUATE_PATTERN_ECMA, said, sizeof said);
-    if (child->pattern != NULL)
-        return true;
-    return said[0] == '\0' ? schema_compiler_no_memory(place->compiler) : schema_compiler_fail(place->compiler, "is no pattern: %s", said);
+    if (child->pattern == NULL)
+        return said[0] == '\0' ? schema_compiler_no_memory(place->compiler)
+                               : schema_compiler_fail(place->compiler, "is no pattern: %s", said);
+    struct json_schema *schema = place->compiler->schema;
+    schema->compiled_bytes += evaluate_pattern_bytes(child->pattern);
+    return schema->compiled_bytes <= JSON_SCHEMA_COMPILED_BYTES_MAX ||
+           schema_compiler_fail(place->compiler, "the patterns up to this one take more than %d bytes compiled",
+                                JSON_SCHEMA_COMPILED_BYTES_MAX);
 }
 
 static bool compile_pattern(const struct keyword_place *place)
@@ -464,6 +469,11 @@ static void rule_done(struct schema_rule *rule)
     for (size_t i = 0; rule->children != NULL && i < rule->child_count; i++)
         evaluate_pattern_free(rule->children[i].pattern);
     free(rule->children);
+}
+
+size_t json_schema_compiled_bytes(const struct json_schema *schema)
+{
+    return schema->compiled_bytes;
 }
 
 void json_schema_free(struct json_schema *schema)

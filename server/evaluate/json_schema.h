@@ -13,9 +13,10 @@
 
 enum {
     JSON_SCHEMA_BYTES_MAX = 64 * 1024,
-    JSON_SCHEMA_NESTING_MAX = 128,           /* schemas within schemas in the document */
-    JSON_SCHEMA_DEPTH_MAX = 1000,            /* schemas being applied within schemas; an endless $ref ends here */
-    JSON_SCHEMA_STEPS_MAX = 10 * 1000 * 1000 /* keywords applied and values looked at for one value */
+    JSON_SCHEMA_COMPILED_BYTES_MAX = 16 << 20, /* of its patterns */
+    JSON_SCHEMA_NESTING_MAX = 128,             /* schemas within schemas in the document */
+    JSON_SCHEMA_DEPTH_MAX = 1000,              /* schemas being applied within schemas; an endless $ref ends here */
+    JSON_SCHEMA_STEPS_MAX = 10 * 1000 * 1000   /* keywords applied and values looked at for one value */
 };
 enum json_schema_result {
     JSON_SCHEMA_FITS,
@@ -33,6 +34,7 @@ struct json_t;
 struct json_schema *json_schema_prepare(const char *text, size_t size, char *out_message, size_t message_size);
 /* Accepts NULL. */
 void json_schema_free(struct json_schema *schema);
+size_t json_schema_compiled_bytes(const struct json_schema *schema); /* of its patterns */
 
 /* Whether a text is a value that fits. Unless it fits, out_message says the first reason and where in the value (JSON Pointer). *out_work
  * (may be NULL): the steps and bytes that it cost. */

@@ -73,6 +73,7 @@ struct json_schema {
     json_t *document;
     struct schema_node *nodes;
     const struct schema_node *root;
+    size_t compiled_bytes; /* of its patterns */
 };
 
 /* --- preparing --- */

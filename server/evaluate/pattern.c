@@ -107,6 +107,14 @@ void evaluate_pattern_free(struct evaluate_pattern *pattern)
     free(pattern);
 }
 
+size_t evaluate_pattern_bytes(const struct evaluate_pattern *pattern)
+{
+    size_t code = 0, machine_code = 0;
+    pcre2_pattern_info(pattern->code, PCRE2_INFO_SIZE, &code);
+    pcre2_pattern_info(pattern->code, PCRE2_INFO_JITSIZE, &machine_code);
+    return code + machine_code;
+}
+
 static size_t longest_group(const pcre2_callout_block *block)
 {
     size_t longest = 0;

@@ -29,6 +29,8 @@ struct evaluate_search;
 struct evaluate_pattern *evaluate_pattern_compile(const char *text, unsigned options, char *out_message, size_t message_size);
 /* Accepts NULL. */
 void evaluate_pattern_free(struct evaluate_pattern *pattern);
+/* What it takes in memory: 20 bytes of text may take a megabyte, and milliseconds to compile. */
+size_t evaluate_pattern_bytes(const struct evaluate_pattern *pattern);
 
 /* Takes what it costs from *work (at first EVALUATE_PATTERN_WORK; several matches may share it). With EVALUATE_MATCH_LIMIT, *out_limit
  * names the limit that was met (static storage). */

@@ -32,6 +32,7 @@ enum {
     POLICY_SET_PATTERN_BYTES_MAX = 512 * 1024,
     POLICY_SET_KEYWORD_BYTES_MAX = 1024 * 1024,
     POLICY_SET_SCHEMA_BYTES_MAX = 1024 * 1024,
+    POLICY_SET_COMPILED_BYTES_MAX = 80 << 20, /* of its patterns and those of its schemas: a few seconds */
     /* Of an answer. */
     POLICY_FINDINGS_MAX = 1000,
     POLICY_RANGES_MAX = 100,
@@ -57,6 +58,8 @@ struct policy_set;
  * schema. No policies at all are a set too. */
 forge_code policy_set_prepare(const struct policy_source *policies, size_t count, struct forge_arena *arena, struct forge_error *error,
                               struct policy_set **out) FORGE_MUST_CHECK;
+/* What its patterns and those of its schemas take compiled; a little more or less on another processor. */
+size_t policy_set_compiled_bytes(const struct policy_set *set);
 /* Accepts NULL. Nobody checks any more, and policy_set_accelerate() has returned. */
 void policy_set_free(struct policy_set *set);
 

@@ -56,7 +56,7 @@ struct policy_set {
     size_t pattern_count, pattern_bytes;
     struct policy_keyword *keyword_texts;
     size_t keyword_count, keyword_bytes, keyword_list_count;
-    size_t schema_bytes;
+    size_t schema_bytes, compiled_bytes;
     struct policy_keywords *keywords;
     _Atomic(struct policy_accelerator *) accelerator; /* NULL until it is ready */
 };

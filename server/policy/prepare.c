@@ -54,6 +54,19 @@ static void refuse_or_no_memory(struct preparation *preparation, const char *fie
         refuse(preparation, field, "%s", said);
 }
 
+/* Nothing more is compiled then. */
+static bool is_too_large(const struct policy_set *set)
+{
+    return set->compiled_bytes > POLICY_SET_COMPILED_BYTES_MAX;
+}
+
+static void count_compiled(struct preparation *preparation, const char *field, size_t bytes)
+{
+    preparation->set->compiled_bytes += bytes;
+    if (is_too_large(preparation->set))
+        refuse(preparation, field, "the patterns up to this one take more than %d bytes compiled", POLICY_SET_COMPILED_BYTES_MAX);
+}
+
 static char *copy(struct preparation *preparation, const char *text)
 {
     char *copied = strdup(text);
@@ -71,7 +84,7 @@ static void prepare_pattern(struct preparation *preparation, const Forge__V1__Pa
         refuse(preparation, "pattern.patterns", "must be 1 to %d", POLICY_RULE_PATTERNS_MAX);
         return;
     }
-    for (size_t i = 0; i < message->n_patterns && !preparation->no_memory; i++) {
+    for (size_t i = 0; i < message->n_patterns && !preparation->no_memory && !is_too_large(set); i++) {
         char field[48], said[256];
         size_t size = strlen(message->patterns[i]);
         snprintf(field, sizeof field, "pattern.patterns[%zu]", i);
@@ -90,6 +103,7 @@ static void prepare_pattern(struct preparation *preparation, const Forge__V1__Pa
         pattern->ignore_case = message->ignore_case;
         set->pattern_count++;
         preparation->rule->pattern_count++;
+        count_compiled(preparation, field, evaluate_pattern_bytes(pattern->compiled));
     }
 }
 
@@ -196,9 +210,13 @@ static void check_rate_limit(struct preparation *preparation, const Forge__V1__R
 static void prepare_schema(struct preparation *preparation, const Forge__V1__OutputSchemaRule *message)
 {
     char said[480];
+    if (is_too_large(preparation->set))
+        return;
     preparation->rule->schema = json_schema_prepare(message->schema, strlen(message->schema), said, sizeof said);
     if (preparation->rule->schema == NULL)
         refuse_or_no_memory(preparation, "output_schema.schema", said);
+    else
+        count_compiled(preparation, "output_schema.schema", json_schema_compiled_bytes(preparation->rule->schema));
 }
 
 /* The stages that suit the kind. */
@@ -413,6 +431,11 @@ forge_code policy_set_prepare(const struct policy_source *policies, size_t count
     }
     policy_set_free(set);
     return preparation.no_memory ? FORGE_RESOURCE_EXHAUSTED : FORGE_INVALID_ARGUMENT;
+}
+
+size_t policy_set_compiled_bytes(const struct policy_set *set)
+{
+    return set->compiled_bytes;
 }
 
 static void rule_done(struct policy_rule *rule)

@@ -254,13 +254,12 @@ static void test_an_etag_is_good_for_one_publisher(void **state)
 
 /* ---- what is in force together ---- */
 
-/* A policy with a rule of this kind as that tenant, published. */
-static forge_code publish_rules(struct service_tenant *tenant, const char *name, Forge__V1__PolicyRule *rule, size_t count, char out_id[37])
+/* A policy with rules of this kind as that tenant. */
+static forge_code create_rules(struct service_tenant *tenant, const char *name, Forge__V1__PolicyRule *rule, size_t count, char out_id[37])
 {
     static Forge__V1__PolicyRule rules[256], *list[256];
     static char names[256][24];
     Forge__V1__CreatePolicyRequest create = FORGE__V1__CREATE_POLICY_REQUEST__INIT;
-    Forge__V1__PublishPolicyRequest request = FORGE__V1__PUBLISH_POLICY_REQUEST__INIT;
     Forge__V1__Policy *policy;
     for (size_t i = 0; i < count; i++) {
         snprintf(names[i], sizeof names[i], "r%zu", i);
@@ -272,14 +271,52 @@ static forge_code publish_rules(struct service_tenant *tenant, const char *name,
     create.name = TEXT(name);
     create.n_rules = count;
     create.rules = list;
-    service_ok(forge_policy_create(tenant->admin, NULL, &create, &policy, &service_error));
+    forge_code rc = forge_policy_create(tenant->admin, NULL, &create, &policy, &service_error);
+    if (rc != FORGE_OK)
+        return rc;
     snprintf(out_id, 37, "%s", policy->id);
     forge__v1__policy__free_unpacked(policy, NULL);
+    return rc;
+}
+
+/* The same, published. */
+static forge_code publish_rules(struct service_tenant *tenant, const char *name, Forge__V1__PolicyRule *rule, size_t count, char out_id[37])
+{
+    Forge__V1__PublishPolicyRequest request = FORGE__V1__PUBLISH_POLICY_REQUEST__INIT;
+    Forge__V1__Policy *policy;
+    service_ok(create_rules(tenant, name, rule, count, out_id));
     request.id = out_id;
     forge_code rc = forge_policy_publish(tenant->admin, NULL, &request, &policy, &service_error);
     if (rc == FORGE_OK)
         forge__v1__policy__free_unpacked(policy, NULL);
     return rc;
+}
+
+/* Few bytes of text that are many to compile. */
+static void test_a_set_that_is_too_large_compiled_is_refused(void **state)
+{
+    (void)state;
+    struct service_tenant tenant;
+    char id[37];
+    char *patterns[100];
+    Forge__V1__PatternRule pattern = FORGE__V1__PATTERN_RULE__INIT;
+    Forge__V1__PolicyRule rule = FORGE__V1__POLICY_RULE__INIT;
+    for (size_t i = 0; i < 100; i++)
+        patterns[i] = TEXT("(?:(?<!ab)c?){0,500}");
+    pattern.n_patterns = 60;
+    pattern.patterns = patterns;
+    rule.kind_case = FORGE__V1__POLICY_RULE__KIND_PATTERN;
+    rule.pattern = &pattern;
+    service_tenant_make("compiled", &tenant);
+    service_ok(publish_rules(&tenant, "most", &rule, 1, id));
+    service_fails(publish_rules(&tenant, "over", &rule, 1, id), FORGE_RESOURCE_EXHAUSTED,
+                  "of compiled patterns together, at most 67108864");
+    pattern.n_patterns = 100;
+    assert_int_equal(create_rules(&tenant, "draft", &rule, 40, id), FORGE_INVALID_ARGUMENT);
+    assert_int_equal(service_error.violation_count, 1);
+    assert_string_equal(service_error.violations->description, "the patterns up to this one take more than 83886080 bytes compiled");
+    forge_error_free(&service_error);
+    service_ok(service_call(tenant.admin, "PolicyService/CheckPolicies", NULL, "{'project_id': '%s', 'input': 'c'}", tenant.project_id));
 }
 
 static void test_a_set_that_is_too_large_is_refused(void **state)
@@ -331,9 +368,10 @@ static void test_each_limit_of_what_is_in_force(void **state)
         {"{\"name\": \"r' || n || '\", \"pii\": {}}", "would hold 4097 rules together, at most 4096", 256, 16},
         {"{\"name\": \"r' || n || '\", \"pattern\": {\"patterns\": [\"' || repeat('p', 4096) || '\"]}}",
          "would hold 524289 bytes of patterns together, at most 524288", 128, 1},
-        {"{\"name\": \"r' || n || '\", \"keyword\": {\"keywords\": [\"' || repeat('k', 768) || '\", \"' || repeat('\u00e9', 128) || '\"]}}",
+        {"{\"name\": \"r' || n || '\", \"keyword\": {\"keywords\": [\"' || repeat('j', 255) || '\", \"' || repeat('k', 255) || '\", \"' || "
+         "repeat('l', 255) || '\", \"kkk\", \"' || repeat('\u00e9', 128) || '\"]}}",
          "would hold 1048577 bytes of keywords together, at most 1048576", 128, 8},
-        {"{\"name\": \"r' || n || '\", \"output_schema\": {\"schema\": \"' || repeat(' ', 65536) || '\"}}",
+        {"{\"name\": \"r' || n || '\", \"output_schema\": {\"schema\": \"{}' || repeat(' ', 65534) || '\"}}",
          "would hold 1048578 bytes of schemas together, at most 1048576", 16, 1},
         {"{\"name\": \"r' || n || '\", \"required_tags\": {\"tags\": [\"' || repeat('t', 4096) || '\"]}}",
          "bytes of rules together, at most "
@@ -347,13 +385,13 @@ static void test_each_limit_of_what_is_in_force(void **state)
         char sql[4 * SQL_SIZE], name[32], id[37];
         snprintf(name, sizeof name, "limit-%zu", i);
         service_tenant_make(name, &tenant);
-        snprintf(
-            sql, sizeof sql,
-            "WITH p AS (INSERT INTO policies (organization_id, id, name, draft_hash, published_version, created_by)"
-            " SELECT '%s', gen_random_uuid(), 'p' || i, '', 1, gen_random_uuid() FROM generate_series(1, %d) i RETURNING id)"
-            " INSERT INTO policy_versions (organization_id, policy_id, version, mode, rules, content_hash, published_by)"
-            " SELECT '%s', p.id, 1, 'enforce', (SELECT jsonb_agg(('%s')::jsonb) FROM generate_series(1, %d) n), sha256(''), p.id FROM p",
-            tenant.organization_id, cases[i].policies, tenant.organization_id, cases[i].rule, cases[i].rules);
+        snprintf(sql, sizeof sql,
+                 "WITH p AS (INSERT INTO policies (organization_id, id, name, draft_hash, published_version, created_by)"
+                 " SELECT '%s', gen_random_uuid(), 'p' || i, '', 1, gen_random_uuid() FROM generate_series(1, %d) i RETURNING id)"
+                 " INSERT INTO policy_versions (organization_id, policy_id, version, mode, rules, content_hash, published_by)"
+                 " SELECT '%s', p.id, 1, 'enforce', (SELECT jsonb_agg(('%s')::jsonb || '{\"action\": 1}') FROM generate_series(1, %d) n), "
+                 "sha256(''), p.id FROM p",
+                 tenant.organization_id, cases[i].policies, tenant.organization_id, cases[i].rule, cases[i].rules);
         service_execute(sql);
         service_ok(
             service_call(tenant.admin, CREATE, NULL, "{'name': 'one more', 'rules': [{'name': 'r', 'action': 1, %s}]}", last_rules[i]));
@@ -371,7 +409,8 @@ int main(void)
         cmocka_unit_test(test_what_was_published_never_changes),   cmocka_unit_test(test_a_draft_that_is_in_force_makes_no_version),
         cmocka_unit_test(test_what_cannot_be_published),           cmocka_unit_test(test_a_repeat_publishes_once),
         cmocka_unit_test(test_sixteen_publishers_leave_no_gap),    cmocka_unit_test(test_an_etag_is_good_for_one_publisher),
-        cmocka_unit_test(test_a_set_that_is_too_large_is_refused), cmocka_unit_test(test_each_limit_of_what_is_in_force),
+        cmocka_unit_test(test_a_set_that_is_too_large_is_refused), cmocka_unit_test(test_a_set_that_is_too_large_compiled_is_refused),
+        cmocka_unit_test(test_each_limit_of_what_is_in_force),
     };
     return cmocka_run_group_tests_name("service_policy_publish", tests, start, service_end);
 }

@@ -275,6 +275,23 @@ static void test_numbers_are_exact(void **state)
 
 /* --- what is refused --- */
 
+/* A schema of few bytes whose patterns take far more to compile. */
+static void test_patterns_have_a_limit_together(void **state)
+{
+    enum { PATTERNS = 100 };
+    static const char pattern[] = "{\"pattern\":\"(?:(?<!ab)c?){0,500}\"}";
+    char schema[(sizeof pattern + 1) * PATTERNS + 16] = "{\"allOf\":[";
+    (void)state;
+    for (int i = 0; i < PATTERNS; i++) {
+        strcat(schema, i > 0 ? "," : "");
+        strcat(schema, pattern);
+    }
+    strcat(schema, "]}");
+    Forge__V1__JsonSchemaEvaluator config = config_of(schema);
+    const Forge__V1__Evaluator evaluator = EVALUATOR(JSON_SCHEMA, json_schema, &config);
+    assert_non_null(strstr(refusal(&evaluator), "/pattern: the patterns up to this one take more than 16777216 bytes compiled"));
+}
+
 static void test_refusals(void **state)
 {
     static const struct {
@@ -391,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_explanations_end_between_characters),
         cmocka_unit_test(test_numbers_are_exact),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_patterns_have_a_limit_together),
         cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

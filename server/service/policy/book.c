@@ -1,6 +1,5 @@
 #include "service/policy/book.h"
 
-#include "base/log.h"
 #include "service/policy/rules.h"
 #include "wire/clock.h"
 
@@ -147,15 +146,9 @@ static forge_code policy_read(struct making *making, size_t index, const struct 
 
 /* --- compiling ------------------------------------------------------------------------------------------------------- */
 
-/* PublishPolicy refuses what does not compile, so this is our bug or somebody else's write; nothing passes then. */
-static void fail(struct policy_book *book, const struct forge_uuid *organization_id, const char *where, const char *said)
+static void fail(struct policy_book *book, const char *where, const char *said)
 {
-    char organization[FORGE_UUID_TEXT_SIZE];
-    forge_uuid_format(organization_id, organization);
-    forge_error_set(&book->failure, FORGE_FAILED_PRECONDITION, "the organization's policies do not compile, so nothing passes them: %s: %s",
-                    where, said);
-    base_log(BASE_LOG_ERROR, "policies do not compile", base_log_text("organization_id", organization),
-             base_log_text("error", book->failure.message));
+    forge_error_set(&book->failure, FORGE_FAILED_PRECONDITION, "%s: %s", where, said);
 }
 
 static forge_code compile(struct rpc_call *call, struct making *making)
@@ -167,7 +160,7 @@ static forge_code compile(struct rpc_call *call, struct making *making)
     book->prepare_ns = forge_clock_monotonic_ns() - begun_ns;
     if (code == FORGE_INVALID_ARGUMENT) {
         const struct forge_violation *first = error.violations;
-        fail(book, &call->principal.organization_id, first != NULL ? first->field : "policies", first != NULL ? first->description : "");
+        fail(book, first != NULL ? first->field : "policies", first != NULL ? first->description : "");
         return FORGE_OK;
     }
     return code == FORGE_OK ? code : rpc_call_fail(call, code, "no memory to compile the policies");
@@ -188,7 +181,7 @@ static forge_code fill(struct rpc_call *call, struct making *making, const struc
         if (code == FORGE_RESOURCE_EXHAUSTED)
             return rpc_call_fail(call, code, "no memory for %d policies", rows->count);
         if (code != FORGE_OK) {
-            fail(book, &call->principal.organization_id, book->policies[book->policy_count].id_text, "it cannot be read");
+            fail(book, book->policies[book->policy_count].id_text, "it cannot be read");
             return FORGE_OK;
         }
         book->policy_count++;

@@ -145,6 +145,15 @@ static bool feed_is_fresh(const struct policy_engine *engine)
     return last_ms != 0 && forge_clock_monotonic_ms() < last_ms + FEED_STALE_MS;
 }
 
+/* PublishPolicy refuses what does not compile, so this is our bug or somebody else's write. */
+static void log_failure(const struct policy_book *book, const struct forge_uuid *organization_id)
+{
+    char organization[FORGE_UUID_TEXT_SIZE];
+    forge_uuid_format(organization_id, organization);
+    base_log(BASE_LOG_ERROR, "policies do not compile, so nothing passes them", base_log_text("organization_id", organization),
+             base_log_text("error", book->failure.message));
+}
+
 /* Reads the book anew, without the lock meanwhile. A change that is told of meanwhile may be missing in it: it serves the call that read
  * it, which began before, and is not believed by later ones. */
 static forge_code load(struct policy_engine *engine, struct rpc_call *call, struct shelf *shelf, struct policy_book **out)
@@ -156,6 +165,8 @@ static forge_code load(struct policy_engine *engine, struct rpc_call *call, stru
     forge_code code = policy_book_load(call, known, out);
     if (code == FORGE_OK && *out != known)
         base_metric_observe_ns(engine->compiles, COMPILED_FOR_PCRE2, 0, (*out)->prepare_ns);
+    if (code == FORGE_OK && *out != known && (*out)->failure.code != FORGE_OK)
+        log_failure(*out, &call->principal.organization_id);
     pthread_mutex_lock(&engine->lock);
     shelf->is_loading = false;
     if (code == FORGE_OK && *out != known) {

@@ -95,7 +95,8 @@ forge_code policy_review_begin(struct rpc_call *call, const struct forge_uuid *p
     if (code != FORGE_OK)
         return code;
     if (out->book->failure.code != FORGE_OK)
-        return rpc_call_fail(call, out->book->failure.code, "%s", out->book->failure.message);
+        return rpc_call_fail(call, out->book->failure.code, "the organization's policies do not compile, so nothing passes them: %s",
+                             out->book->failure.message);
     return has_policy_in_project(out->book, project_id) ? choose(out) : FORGE_OK;
 }
 

@@ -18,7 +18,9 @@ enum {
     POLICY_RULES_BYTES_MAX = 1 << 20, /* of a draft, packed: draft and published version fit one reply */
     /* Of all policies of an organization that are in force, beside what policy/policy.h sets for a set. */
     POLICY_IN_FORCE_RULES_MAX = 4096,
-    POLICY_IN_FORCE_BYTES_MAX = 8 << 20 /* as they are stored */
+    POLICY_IN_FORCE_BYTES_MAX = 8 << 20, /* as they are stored */
+    /* Less than a set may have: no server with another processor refuses what this one let be published. */
+    POLICY_IN_FORCE_COMPILED_BYTES_MAX = 64 << 20
 };
 
 /* Columns of policy_get. */
@@ -31,7 +33,8 @@ forge_code policy_read(struct rpc_call *call, const struct forge_uuid *id, const
 void policy_queue_lock(struct rpc_call *call);
 /* A key that is bound to a project may read the organization's policies, not change them. has_project: of the policy. */
 forge_code policy_refuse_bound(struct rpc_call *call, bool has_project) FORGE_MUST_CHECK;
-/* RESOURCE_EXHAUSTED when more is in force in the organization now than a set may hold. Behind the lock and the change. */
+/* RESOURCE_EXHAUSTED when more is in force in the organization now than a set may hold, or it would not compile. Behind the lock and the
+ * change. */
 forge_code policy_refuse_in_force(struct rpc_call *call) FORGE_MUST_CHECK;
 
 /* The checks of requests note violations. Rules: also compiles them and fills in what they leave out; fails where memory does. */

@@ -2,6 +2,7 @@
 #include "db/stmt.h"
 #include "policy/policy.h"
 #include "rpc/write.h"
+#include "service/policy/book.h"
 #include "service/policy/policy.h"
 #include "service/policy/rules.h"
 #include "service/reply.h"
@@ -185,6 +186,25 @@ forge_code policy_refuse_bound(struct rpc_call *call, bool has_project)
     return rpc_call_fail(call, FORGE_PERMISSION_DENIED, "this key is bound to one project and cannot change policies of the organization");
 }
 
+/* Compiles what is in force now, as every server will: how large that is no statement can tell. */
+static forge_code refuse_compiled(struct rpc_call *call)
+{
+    struct policy_book *book;
+    forge_code rc = policy_book_load(call, NULL, &book);
+    if (rc != FORGE_OK)
+        return rc;
+    if (book->set == NULL)
+        rc = rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the organization's policies in force would not compile together: %s",
+                           book->failure.message);
+    else if (policy_set_compiled_bytes(book->set) > POLICY_IN_FORCE_COMPILED_BYTES_MAX)
+        rc =
+            rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED,
+                          "the organization's policies in force would hold %zu bytes of compiled patterns together, at most %d are allowed",
+                          policy_set_compiled_bytes(book->set), POLICY_IN_FORCE_COMPILED_BYTES_MAX);
+    policy_book_unref(book);
+    return rc;
+}
+
 forge_code policy_refuse_in_force(struct rpc_call *call)
 {
     static const struct {
@@ -209,7 +229,7 @@ forge_code policy_refuse_in_force(struct rpc_call *call)
                                "the organization's policies in force would hold %lld %s together, at most %lld are allowed",
                                (long long)size, limits[i].what, (long long)limits[i].most);
     }
-    return rc;
+    return rc == FORGE_OK ? refuse_compiled(call) : rc;
 }
 
 /* --- what was done --------------------------------------------------------------------------------------------------- */

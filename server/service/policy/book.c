@@ -108,7 +108,7 @@ static forge_code rules_note(struct policy_book *book, Forge__V1__PolicyRule *co
             rate_note(book, rules[i], policy, &rates[policy->rate_count++]);
     }
     policy->rates = rates;
-    if (forge_arena_has_overflowed(&book->arena))
+    if (rates == NULL || forge_arena_has_overflowed(&book->arena))
         return FORGE_RESOURCE_EXHAUSTED;
     qsort(rates, policy->rate_count, sizeof *rates, compare_rates);
     return FORGE_OK;

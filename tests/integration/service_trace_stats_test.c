@@ -424,6 +424,9 @@ static void test_each_field_is_checked(void **state)
                                   " 'prompt_label': 'l'}",
                                   project_id),
                      "end_time", "after start_time", "prompt_label", "needs prompt_id");
+    service_violates(service_call(alpha.admin, "TraceService/GetTraceStats", NULL,
+                                  "{'project_id': '%s', 'start_time': '2999-01-01T00:00:00Z', 'prompt_version': -1}", project_id),
+                     "start_time", "before now", "prompt_version", "0 or more");
     service_violates(service_call(alpha.admin, "TraceService/GetTraceStats", NULL, "{}"), "project_id", "is required");
 }
 

@@ -55,10 +55,12 @@ static void range_check(struct rpc_call *call, const Forge__V1__GetTraceStatsReq
         is_valid = false;
     if (!is_valid)
         return;
-    if (query->end_us <= query->start_us)
+    if (query->end_us > query->start_us)
+        round_down(query, in->bucket_s);
+    else if (in->end_time != NULL)
         rpc_call_violation(call, "end_time", "must be after start_time");
     else
-        round_down(query, in->bucket_s);
+        rpc_call_violation(call, "start_time", "must be before now, where end_time is not given");
 }
 
 static void filters_check(struct rpc_call *call, const Forge__V1__GetTraceStatsRequest *in, struct query *query)
@@ -66,7 +68,7 @@ static void filters_check(struct rpc_call *call, const Forge__V1__GetTraceStatsR
     validate_text(call, "model", in->model, MODEL_CHARACTERS_MAX);
     if (in->prompt_id[0] != '\0')
         validate_uuid(call, "prompt_id", in->prompt_id, &query->prompt_id);
-    else if (in->prompt_version != 0)
+    else if (in->prompt_version > 0)
         rpc_call_violation(call, "prompt_version", "needs prompt_id");
     else if (in->prompt_label[0] != '\0')
         rpc_call_violation(call, "prompt_label", "needs prompt_id");

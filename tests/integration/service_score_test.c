@@ -277,7 +277,7 @@ static void test_each_field_is_checked(void **state)
     bad.trace_id = TEXT("0af7651916cd43dd8448eb211c80310g");
     expect_wrong(bad, "trace_id", "32 hexadecimal digits");
     bad.trace_id = TEXT("00000000000000000000000000000000");
-    expect_wrong(bad, "trace_id", "not be all zero");
+    expect_wrong(bad, "trace_id", "not all zero");
     bad.target_case = FORGE__V1__SCORE__TARGET_SPAN;
     bad.span = &span;
     span.trace_id = good.trace_id;

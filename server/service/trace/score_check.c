@@ -8,26 +8,14 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
 
 enum { TEXT_CHARACTERS_MAX = 16384 };
 
 /* --- targets --------------------------------------------------------------------------------------------------------- */
 
-/* A W3C id in lower case; NULL for one that is wrong. */
-static const char *id_check(struct rpc_call *call, const char *field, const char *text, size_t bytes)
+static char *lower_case(struct rpc_call *call, const char *digits)
 {
-    if (text[0] == '\0') {
-        rpc_call_violation(call, field, "is required");
-        return NULL;
-    }
-    if (!validate_hex_digits(call, field, text, 2 * bytes))
-        return NULL;
-    if (strspn(text, "0") == 2 * bytes) {
-        rpc_call_violation(call, field, "must not be all zero");
-        return NULL;
-    }
-    char *lower = forge_arena_strdup(call->arena, text);
+    char *lower = forge_arena_strdup(call->arena, digits);
     for (char *c = lower; c != NULL && *c != '\0'; c++)
         *c = (char)tolower((unsigned char)*c);
     return lower;
@@ -35,16 +23,16 @@ static const char *id_check(struct rpc_call *call, const char *field, const char
 
 void score_target_trace(struct rpc_call *call, const char *trace_id, struct score_target *out)
 {
-    *out = (struct score_target){.kind = "trace", .text = id_check(call, "trace_id", trace_id, TRACE_ID_BYTES)};
+    trace_id_check(call, "", trace_id);
+    *out = (struct score_target){.kind = "trace", .text = lower_case(call, trace_id)};
 }
 
 void score_target_span(struct rpc_call *call, const Forge__V1__SpanReference *span, struct score_target *out)
 {
-    const char *trace_id = id_check(call, "span.trace_id", span->trace_id, TRACE_ID_BYTES),
-               *span_id = id_check(call, "span.span_id", span->span_id, TRACE_SPAN_ID_BYTES);
-    *out = (struct score_target){.kind = "span"};
-    if (trace_id != NULL && span_id != NULL)
-        out->text = forge_arena_printf(call->arena, "%s/%s", trace_id, span_id);
+    trace_id_check(call, "span.", span->trace_id);
+    trace_span_id_check(call, "span.", span->span_id);
+    const char *text = forge_arena_printf(call->arena, "%s/%s", span->trace_id, span->span_id);
+    *out = (struct score_target){.kind = "span", .text = text != NULL ? lower_case(call, text) : NULL};
 }
 
 void score_target_session(struct rpc_call *call, const char *session_id, struct score_target *out)

@@ -64,8 +64,9 @@ void trace_defaults_check(struct rpc_call *call, const Forge__V1__IngestSpansReq
  */
 void trace_span_check(struct rpc_call *call, const Forge__V1__Span *in);
 void trace_columns_check(struct rpc_call *call, const struct trace_span *span);
-/* A required trace_id. prefix: of its path, "" or with a dot at its end. */
+/* A required trace_id or span_id. prefix: of its path, "" or with a dot at its end. */
 void trace_id_check(struct rpc_call *call, const char *prefix, const char *text);
+void trace_span_id_check(struct rpc_call *call, const char *prefix, const char *text);
 /* span_map.c: fills the columns of a span that trace_span_check() found nothing against, from its fields and, where those are at their
  * defaults, from its attributes. Notes a prompt_id that is none. */
 void trace_span_map(struct rpc_call *call, const Forge__V1__Span *in, struct trace_span *out);

@@ -60,6 +60,11 @@ static void span_id_check(struct rpc_call *call, const char *prefix, const char 
         note(call, prefix, field, text[0] == '\0' ? "is required" : "must be 16 hexadecimal digits, not all zero");
 }
 
+void trace_span_id_check(struct rpc_call *call, const char *prefix, const char *text)
+{
+    span_id_check(call, prefix, "span_id", text);
+}
+
 static void not_negative(struct rpc_call *call, const char *prefix, const char *field, int64_t number)
 {
     if (number < 0)
@@ -153,7 +158,7 @@ static void links_check(struct rpc_call *call, const Forge__V1__Span *in)
         char prefix[FIELD_SIZE];
         snprintf(prefix, sizeof prefix, "links[%zu].", i);
         trace_id_check(call, prefix, link->trace_id);
-        span_id_check(call, prefix, "span_id", link->span_id);
+        trace_span_id_check(call, prefix, link->span_id);
         trace_state_check(call, prefix, link->trace_state);
         attributes_check(call, prefix, link->attributes, link->n_attributes, ATTRIBUTES_MAX);
         not_negative(call, prefix, "dropped_attribute_count", link->dropped_attribute_count);
@@ -165,7 +170,7 @@ static void links_check(struct rpc_call *call, const Forge__V1__Span *in)
 static void identity_check(struct rpc_call *call, const Forge__V1__Span *in)
 {
     trace_id_check(call, "", in->trace_id);
-    span_id_check(call, "", "span_id", in->span_id);
+    trace_span_id_check(call, "", in->span_id);
     if (in->parent_span_id[0] != '\0')
         span_id_check(call, "", "parent_span_id", in->parent_span_id);
     name_check(call, "", in->name);

@@ -8,20 +8,10 @@
 
 #include <cmocka.h>
 
-#include "db/migrate.h"
-#include "support/pg_cluster.h"
+#include "support/plan_fixture.h"
 
-#include "sql_statements.h"
-
-#include <jansson.h>
-#include <libpq-fe.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define HOME "'01890000-0000-7000-8000-00000000000a'"
-#define FOREIGN "'01890000-0000-7000-8000-00000000000b'"
 #define BIG "'01890000-0000-7000-8000-0000000000b1'"
 #define SMALL "'01890000-0000-7000-8000-000000000051'"
 #define MODEL "'01890000-0000-7000-8000-0000000000a1'"
@@ -30,9 +20,6 @@
 
 /* PAGE_ROWS: a page of 50 and whether there is more. FEW: as service/prompt/prompt.c counts. */
 enum { PROMPTS = 100000, PAGE_ROWS = 51, FEW = 1001 };
-
-static struct pg_cluster *cluster;
-static PGconn *app;
 
 /* An organization's prompts are p-000001 and so on, with ids in that order: of the home organization all but every thousandth belong to the
  * project BIG, those to SMALL. Words, tags, labels and models go by the number. Superusers insert without looking at foreign keys. */
@@ -105,124 +92,24 @@ static const char *const violations_sql =
     "::uuid WHEN n % 2 = 0 THEN " MODEL " END, 1 + n % 50, CASE WHEN n % 2000 = 11 THEN decode(repeat('ab', 16), 'hex') END, " BIG
     ", sha256(n::text::bytea), '2026-01-01' FROM generate_series(1, 100000) n;";
 
-static void prepare(enum sql_id id)
-{
-    PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
-    if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        fail_msg("%s", PQresultErrorMessage(result));
-    PQclear(result);
-}
-
 static int setup(void **state)
 {
+    static const char *const commands[] = {data_sql, busy_executions_sql, level_sql, results_sql, violations_sql, NULL};
     (void)state;
-    struct forge_error error = {0};
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    const char *database = pg_cluster_create_database(cluster, "forge_owner");
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
-    if (db_migrate_upgrade(pg_cluster_url(cluster, "forge_owner", database), folder, "head", NULL, NULL, &error) != FORGE_OK) {
-        print_error("%s\n", error.message);
-        return 1;
-    }
-    pg_cluster_execute(cluster, "postgres", database, data_sql);
-    pg_cluster_execute(cluster, "postgres", database, busy_executions_sql);
-    pg_cluster_execute(cluster, "postgres", database, level_sql);
-    pg_cluster_execute(cluster, "postgres", database, results_sql);
-    pg_cluster_execute(cluster, "postgres", database, violations_sql);
-    pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
-    app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
-    if (PQstatus(app) != CONNECTION_OK)
-        return 1;
-    PQclear(PQexec(app, "SET forge.organization_id = " HOME));
-    prepare(SQL_PROMPT_LIST);
-    prepare(SQL_LABEL_LIST);
-    prepare(SQL_EXECUTION_LIST);
-    prepare(SQL_REFERENCE_RESOLVE);
-    prepare(SQL_RESULT_LIST);
-    prepare(SQL_VIOLATION_LIST);
+    plan_fixture_open(commands);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    PQfinish(app);
-    pg_cluster_free(cluster);
+    plan_fixture_close();
     return 0;
 }
 
-struct reading {
-    double rows;    /* that scans gave or threw away */
-    double buffers; /* pages of the whole statement */
-    double found;   /* rows of the answer */
-};
-
-static double number(const json_t *node, const char *name)
-{
-    return json_number_value(json_object_get(node, name));
-}
-
-/* Tables of a few rows. */
-static bool is_small(const char *table)
-{
-    static const char *const small[] = {"projects", "tags", "ai_models", "label_gates", "evaluations"};
-    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
-        if (strcmp(table, small[i]) == 0)
-            return true;
-    return false;
-}
-
-/* Adds up the scans of tables below a node. The plan for any values must be without such a walk; that for some may have it where these
- * values never lead. */
-static void node_read(const json_t *node, bool is_generic, struct reading *out)
-{
-    const char *table = json_string_value(json_object_get(node, "Relation Name"));
-    size_t index;
-    const json_t *child;
-    if (table != NULL) {
-        bool is_walked = strcmp(json_string_value(json_object_get(node, "Node Type")), "Seq Scan") == 0;
-        if (is_walked && !is_small(table) && (is_generic || number(node, "Actual Loops") > 0))
-            fail_msg("%s is read from end to end", table);
-        out->rows +=
-            (number(node, "Actual Rows") + number(node, "Rows Removed by Filter") + number(node, "Rows Removed by Index Recheck")) *
-            number(node, "Actual Loops");
-    }
-    json_array_foreach(json_object_get(node, "Plans"), index, child) node_read(child, is_generic, out);
-}
-
-static struct reading explain(enum sql_id id, const char *arguments, bool is_generic)
-{
-    char sql[2048];
-    struct reading reading = {0};
-    snprintf(sql, sizeof sql, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s (" HOME ", %s)", sql_statements[id].name, arguments);
-    PGresult *result = PQexec(app, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQresultErrorMessage(result));
-    json_t *root = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
-    assert_non_null(root);
-    const json_t *top = json_object_get(json_array_get(root, 0), "Plan");
-    node_read(top, is_generic, &reading);
-    reading.buffers = number(top, "Shared Hit Blocks") + number(top, "Shared Read Blocks");
-    reading.found = number(top, "Actual Rows");
-    json_decref(root);
-    PQclear(result);
-    return reading;
-}
-
-/* With a plan for these values and with the one for any, PostgreSQL may take either. */
 static void expect(enum sql_id id, const char *arguments, unsigned found, unsigned rows_max, unsigned buffers_max)
 {
-    static const char *const modes[] = {"SET plan_cache_mode = force_custom_plan", "SET plan_cache_mode = force_generic_plan"};
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        PQclear(PQexec(app, modes[i]));
-        struct reading reading = explain(id, arguments, i == 1);
-        assert_int_equal(reading.found, found);
-        if (reading.rows > rows_max || reading.buffers > buffers_max)
-            fail_msg("%s, %s (%s) reads %.0f rows (at most %u) and %.0f buffers (at most %u)", modes[i], sql_statements[id].name, arguments,
-                     reading.rows, rows_max, reading.buffers, buffers_max);
-    }
+    plan_expect(id, arguments, found, rows_max, buffers_max, 0);
 }
 
 /* prompt_list by what it is asked for; unset texts are SQL. */

@@ -8,29 +8,16 @@
 
 #include <cmocka.h>
 
-#include "db/migrate.h"
-#include "support/pg_cluster.h"
+#include "support/plan_fixture.h"
 
-#include "sql_statements.h"
-
-#include <jansson.h>
-#include <libpq-fe.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define HOME "'01890000-0000-7000-8000-00000000000a'"
-#define FOREIGN "'01890000-0000-7000-8000-00000000000b'"
 #define BIG "'01890000-0000-7000-8000-0000000000b1'"
 #define SMALL "'01890000-0000-7000-8000-000000000051'"
 #define PROMPT "'01890000-0000-7000-8000-0000000000c1'"
 #define FIRST_ID "'00000000-0000-0000-0000-000000000000'"
 
-enum { PAGE_ROWS = 51 /* a page of 50 and whether there is more */, DAY_SPANS = 1000 /* of the project BIG */, DAYS_MAX = 64 };
-
-static struct pg_cluster *cluster;
-static PGconn *app;
+enum { PAGE_ROWS = 51 /* a page of 50 and whether there is more */, DAY_SPANS = 1000 /* of the project BIG */ };
 
 /* Of the home organization all scores but every thousandth belong to the project BIG, those to SMALL; another organization has a fifth as
  * many. Score n is given at second n of 2026 and has replaced a value half a second before. Superusers insert without looking at foreign
@@ -95,131 +82,19 @@ static const char *const batch_sql =
     "CREATE FUNCTION batch_executions() RETURNS bigint[] LANGUAGE sql AS $$SELECT array_agg(CASE WHEN n = 1 THEN 50000 ELSE 0 END)"
     " FROM generate_series(1, 1000) n$$";
 
-static void prepare(enum sql_id id)
-{
-    PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
-    if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        fail_msg("%s", PQresultErrorMessage(result));
-    PQclear(result);
-}
-
 static int setup(void **state)
 {
+    static const char *const commands[] = {scores_sql, spans_sql, executions_sql, batch_sql, NULL};
     (void)state;
-    struct forge_error error = {0};
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    const char *database = pg_cluster_create_database(cluster, "forge_owner");
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
-    if (db_migrate_upgrade(pg_cluster_url(cluster, "forge_owner", database), folder, "head", NULL, NULL, &error) != FORGE_OK) {
-        print_error("%s\n", error.message);
-        return 1;
-    }
-    pg_cluster_execute(cluster, "postgres", database, scores_sql);
-    pg_cluster_execute(cluster, "postgres", database, spans_sql);
-    pg_cluster_execute(cluster, "postgres", database, executions_sql);
-    pg_cluster_execute(cluster, "postgres", database, batch_sql);
-    pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
-    app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
-    if (PQstatus(app) != CONNECTION_OK)
-        return 1;
-    PQclear(PQexec(app, "SET forge.organization_id = " HOME));
-    prepare(SQL_SCORE_LIST);
-    prepare(SQL_SCORE_INSERT);
-    prepare(SQL_SCORE_LOCK);
-    prepare(SQL_TRACE_STATS_EXTENT);
-    prepare(SQL_TRACE_STATS_TRACES);
-    prepare(SQL_TRACE_STATS_TRACE_SCORES);
-    prepare(SQL_TRACE_STATS_SPANS);
-    prepare(SQL_TRACE_STATS_SPAN_SCORES);
+    plan_fixture_open(commands);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    PQfinish(app);
-    pg_cluster_free(cluster);
+    plan_fixture_close();
     return 0;
-}
-
-/* ---- plans ---- */
-
-struct reading {
-    double rows;             /* that scans of tables gave or threw away */
-    double buffers;          /* pages of the whole statement */
-    double found;            /* rows of the answer */
-    char days[DAYS_MAX][32]; /* partitions of spans that were opened */
-    size_t day_count;
-};
-
-static double number(const json_t *node, const char *name)
-{
-    return json_number_value(json_object_get(node, name));
-}
-
-static void day_add(struct reading *reading, const char *table)
-{
-    for (size_t i = 0; i < reading->day_count; i++)
-        if (strcmp(reading->days[i], table) == 0)
-            return;
-    assert_in_range(reading->day_count, 0, DAYS_MAX - 1);
-    snprintf(reading->days[reading->day_count++], sizeof reading->days[0], "%s", table);
-}
-
-/* Adds up the scans of tables below a node; projects has a few rows. The plan for any values must be without a walk through a table; that
- * for some may have it where these values never lead. */
-static void node_read(const json_t *node, bool is_generic, struct reading *out)
-{
-    const char *table = json_string_value(json_object_get(node, "Relation Name"));
-    bool has_run = number(node, "Actual Loops") > 0;
-    size_t index;
-    const json_t *child;
-    if (table != NULL) {
-        bool is_walked = strcmp(json_string_value(json_object_get(node, "Node Type")), "Seq Scan") == 0;
-        if (is_walked && strcmp(table, "projects") != 0 && (is_generic || has_run))
-            fail_msg("%s is read from end to end", table);
-        if (has_run && strncmp(table, "spans_", 6) == 0)
-            day_add(out, table);
-        out->rows +=
-            (number(node, "Actual Rows") + number(node, "Rows Removed by Filter") + number(node, "Rows Removed by Index Recheck")) *
-            number(node, "Actual Loops");
-    }
-    json_array_foreach(json_object_get(node, "Plans"), index, child) node_read(child, is_generic, out);
-}
-
-static struct reading explain(enum sql_id id, const char *arguments, bool is_generic)
-{
-    char sql[2048];
-    struct reading reading = {0};
-    snprintf(sql, sizeof sql, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s (" HOME ", %s)", sql_statements[id].name, arguments);
-    PGresult *result = PQexec(app, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQresultErrorMessage(result));
-    json_t *root = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
-    assert_non_null(root);
-    const json_t *top = json_object_get(json_array_get(root, 0), "Plan");
-    node_read(top, is_generic, &reading);
-    reading.buffers = number(top, "Shared Hit Blocks") + number(top, "Shared Read Blocks");
-    reading.found = number(top, "Actual Rows");
-    json_decref(root);
-    PQclear(result);
-    return reading;
-}
-
-/* With a plan for these values and with the one for any, PostgreSQL may take either. days: partitions that are opened. */
-static void expect(enum sql_id id, const char *arguments, unsigned found, unsigned rows_max, unsigned buffers_max, unsigned days)
-{
-    static const char *const modes[] = {"SET plan_cache_mode = force_custom_plan", "SET plan_cache_mode = force_generic_plan"};
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        PQclear(PQexec(app, modes[i]));
-        struct reading reading = explain(id, arguments, i == 1);
-        if (reading.rows > rows_max || reading.buffers > buffers_max || reading.found != found || reading.day_count != days)
-            fail_msg("%s, %s (%s) finds %.0f (%u), reads %.0f rows (at most %u) and %.0f buffers (at most %u) of %zu days (%u)", modes[i],
-                     sql_statements[id].name, arguments, reading.found, found, reading.rows, rows_max, reading.buffers, buffers_max,
-                     reading.day_count, days);
-    }
 }
 
 /* ---- scores ---- */
@@ -241,7 +116,7 @@ static void expect_list(struct listing listing, bool show_history, unsigned foun
              or_else(listing.kind, "NULL"), or_else(listing.target, "NULL"), or_else(listing.name, "NULL"), or_else(listing.author, "NULL"),
              or_else(listing.source, "NULL"), or_else(listing.from, "'-infinity'"), or_else(listing.to, "'infinity'"),
              or_else(listing.id, FIRST_ID), show_history ? "true" : "false", PAGE_ROWS);
-    expect(SQL_SCORE_LIST, arguments, found, rows_max, 10 * rows_max, 0);
+    plan_expect(SQL_SCORE_LIST, arguments, found, rows_max, 10 * rows_max, 0);
 }
 
 static void test_scores_by_time(void **state)
@@ -285,26 +160,26 @@ static void test_scores_by_name_author_and_source(void **state)
 static void test_scores_by_identity(void **state)
 {
     (void)state;
-    expect(SQL_SCORE_LOCK,
-           BIG ", array_fill('trace'::text, '{1000}'), batch_targets(),"
-               " array_fill('common'::text, '{1000}'), array_fill('judge'::text, '{1000}'), array_fill('code'::text, '{1000}'),"
-               " array_fill(1, '{1000}'), array_fill(1::double precision, '{1000}'), array_fill(NULL::text, '{1000}'),"
-               " array_fill(NULL::text, '{1000}')",
-           997, 1000, 20000, 0);
+    plan_expect(SQL_SCORE_LOCK,
+                BIG ", array_fill('trace'::text, '{1000}'), batch_targets(),"
+                    " array_fill('common'::text, '{1000}'), array_fill('judge'::text, '{1000}'), array_fill('code'::text, '{1000}'),"
+                    " array_fill(1, '{1000}'), array_fill(1::double precision, '{1000}'), array_fill(NULL::text, '{1000}'),"
+                    " array_fill(NULL::text, '{1000}')",
+                997, 1000, 20000, 0);
 }
 
 /* All of the batch but three are stored already; of the executions only the one that is scored is looked at. */
 static void test_a_batch_that_is_recorded(void **state)
 {
     (void)state;
-    PQclear(PQexec(app, "BEGIN"));
-    expect(SQL_SCORE_INSERT,
-           BIG ", now(), batch_ids(), batch_executions(), array_fill('trace'::text, '{1000}'), batch_targets(),"
-               " array_fill('common'::text, '{1000}'), array_fill('judge'::text, '{1000}'), array_fill('code'::text, '{1000}'),"
-               " array_fill(1, '{1000}'), array_fill(1::double precision, '{1000}'), array_fill(NULL::text, '{1000}'),"
-               " array_fill(NULL::text, '{1000}')",
-           1000, 50, 20000, 0);
-    PQclear(PQexec(app, "ROLLBACK"));
+    plan_fixture_execute("BEGIN");
+    plan_expect(SQL_SCORE_INSERT,
+                BIG ", now(), batch_ids(), batch_executions(), array_fill('trace'::text, '{1000}'), batch_targets(),"
+                    " array_fill('common'::text, '{1000}'), array_fill('judge'::text, '{1000}'), array_fill('code'::text, '{1000}'),"
+                    " array_fill(1, '{1000}'), array_fill(1::double precision, '{1000}'), array_fill(NULL::text, '{1000}'),"
+                    " array_fill(NULL::text, '{1000}')",
+                1000, 50, 20000, 0);
+    plan_fixture_execute("ROLLBACK");
 }
 
 /* ---- statistics ---- */
@@ -318,29 +193,31 @@ static void test_only_the_days_of_a_range_are_read(void **state)
 {
     (void)state;
     /* A span each 8 s for 8,000 s: hours 0 to 2 of a day, 449 + 450 + 101 spans; a total, and 3 buckets a day of each of two models. */
-    expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX, 2 + 2 * 9, 4 * DAY_SPANS, 20000, 3);
-    expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 1, 'rare', NULL, 0, NULL, 0, " ROWS_MAX, 1 + 9, 100, 1000, 3);
-    expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 2, NULL, " PROMPT ", 0, NULL, 0, " ROWS_MAX, 2 + 2 * 9, 500, 3000, 3);
-    expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 2, NULL, " PROMPT ", 1, NULL, 1, " ROWS_MAX, 1 + 9, 500, 3000, 3);
-    expect(SQL_TRACE_STATS_SPANS,
-           BIG ", '2026-01-10 00:00:00+00', '2026-01-10 00:00:10+00', 1768003200000000, 10000000, 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX, 2,
-           2 * DAY_SPANS, 5000, 1);
-    expect(SQL_TRACE_STATS_SPANS,
-           BIG ", '2027-01-10 00:00:00+00', '2027-01-12 00:00:00+00', 1768003200000000, 3600000000, 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX,
-           0, 0, 100, 0);
+    plan_expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX, 2 + 2 * 9, 4 * DAY_SPANS, 20000, 3);
+    plan_expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 1, 'rare', NULL, 0, NULL, 0, " ROWS_MAX, 1 + 9, 100, 1000, 3);
+    plan_expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 2, NULL, " PROMPT ", 0, NULL, 0, " ROWS_MAX, 2 + 2 * 9, 500, 3000, 3);
+    plan_expect(SQL_TRACE_STATS_SPANS, RANGE ", " BUCKETS ", 2, NULL, " PROMPT ", 1, NULL, 1, " ROWS_MAX, 1 + 9, 500, 3000, 3);
+    plan_expect(SQL_TRACE_STATS_SPANS,
+                BIG
+                ", '2026-01-10 00:00:00+00', '2026-01-10 00:00:10+00', 1768003200000000, 10000000, 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX,
+                2, 2 * DAY_SPANS, 5000, 1);
+    plan_expect(SQL_TRACE_STATS_SPANS,
+                BIG
+                ", '2027-01-10 00:00:00+00', '2027-01-12 00:00:00+00', 1768003200000000, 3600000000, 1, NULL, NULL, 0, NULL, 0, " ROWS_MAX,
+                0, 0, 100, 0);
 }
 
 static void test_traces_of_a_range(void **state)
 {
     (void)state;
-    expect(SQL_TRACE_STATS_EXTENT, RANGE ", false", 1, 3, 50, 0);
-    expect(SQL_TRACE_STATS_EXTENT, RANGE ", true", 1, 4 * DAY_SPANS, 5000, 0);
-    expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", false, '2026-01-12 12:00:00+00', NULL, NULL, 0, NULL, " ROWS_MAX, 1 + 9,
-           4 * DAY_SPANS, 5000, 0);
-    expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", true, '2026-01-13 01:00:00+00', 'rare', NULL, 0, NULL, " ROWS_MAX, 1 + 9, 300,
-           3000, 4);
-    expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", true, '2026-01-12 12:00:00+00', NULL, " PROMPT ", 1, NULL, " ROWS_MAX, 1 + 9, 1000,
-           5000, 3);
+    plan_expect(SQL_TRACE_STATS_EXTENT, RANGE ", false", 1, 3, 50, 0);
+    plan_expect(SQL_TRACE_STATS_EXTENT, RANGE ", true", 1, 4 * DAY_SPANS, 5000, 0);
+    plan_expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", false, '2026-01-12 12:00:00+00', NULL, NULL, 0, NULL, " ROWS_MAX, 1 + 9,
+                4 * DAY_SPANS, 5000, 0);
+    plan_expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", true, '2026-01-13 01:00:00+00', 'rare', NULL, 0, NULL, " ROWS_MAX, 1 + 9, 300,
+                3000, 4);
+    plan_expect(SQL_TRACE_STATS_TRACES, RANGE ", " BUCKETS ", true, '2026-01-12 12:00:00+00', NULL, " PROMPT ", 1, NULL, " ROWS_MAX, 1 + 9,
+                1000, 5000, 3);
 }
 
 /* The traces of the first day have scores; a score is looked up by its target, or those of the project are read once. */
@@ -350,13 +227,13 @@ static void test_scores_of_a_range(void **state)
     static const char day[] = BIG ", '2026-01-01 00:00:00+00', '2026-01-02 00:00:00+00', 1767225600000000, 3600000000";
     char arguments[512];
     snprintf(arguments, sizeof arguments, "%s, false, '2026-01-02 00:00:00+00', NULL, NULL, 0, NULL, 100001", day);
-    expect(SQL_TRACE_STATS_TRACE_SCORES, arguments, 2 + 4, 4 * DAY_SPANS, 20000, 0);
+    plan_expect(SQL_TRACE_STATS_TRACE_SCORES, arguments, 2 + 4, 4 * DAY_SPANS, 20000, 0);
     snprintf(arguments, sizeof arguments, "%s, true, '2026-01-02 00:00:00+00', 'rare', NULL, 0, NULL, 100001", day);
-    expect(SQL_TRACE_STATS_TRACE_SCORES, arguments, 2 + 4, 100, 1000, 2);
+    plan_expect(SQL_TRACE_STATS_TRACE_SCORES, arguments, 2 + 4, 100, 1000, 2);
     snprintf(arguments, sizeof arguments, "%s, 1, 'rare', NULL, 0, NULL, 0, 100001", day);
-    expect(SQL_TRACE_STATS_SPAN_SCORES, arguments, 2 + 4, 100, 1000, 1);
+    plan_expect(SQL_TRACE_STATS_SPAN_SCORES, arguments, 2 + 4, 100, 1000, 1);
     snprintf(arguments, sizeof arguments, "%s, 2, NULL, " PROMPT ", 0, NULL, 0, 100001", day);
-    expect(SQL_TRACE_STATS_SPAN_SCORES, arguments, 8, 1000, 5000, 1);
+    plan_expect(SQL_TRACE_STATS_SPAN_SCORES, arguments, 8, 1000, 5000, 1);
 }
 
 int main(void)

@@ -8,29 +8,16 @@
 
 #include <cmocka.h>
 
-#include "db/migrate.h"
-#include "support/pg_cluster.h"
+#include "support/plan_fixture.h"
 
-#include "sql_statements.h"
-
-#include <jansson.h>
-#include <libpq-fe.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define HOME "'01890000-0000-7000-8000-00000000000a'"
-#define FOREIGN "'01890000-0000-7000-8000-00000000000b'"
 #define PROJECT "'01890000-0000-7000-8000-0000000000b1'"
 #define PROMPT "'01890000-0000-7000-8000-0000000000c1'"
 #define PROMPT_RARE "'01890000-0000-7000-8000-0000000000c2'"
 
 /* PAGE_ROWS: a page of 50 and whether there is more. FEW, LOOK_MAX: as service/trace/trace_list.c counts. SPANS: of a trace. */
-enum { PAGE_ROWS = 51, FEW = 2000, LOOK_MAX = 20000, SPANS = 4, DAYS = 10 };
-
-static struct pg_cluster *cluster;
-static PGconn *app;
+enum { PAGE_ROWS = 51, FEW = 2000, LOOK_MAX = 20000, SPANS = 4 };
 
 /* Ten days of which five have spans. */
 static const char *const partitions_sql =
@@ -99,131 +86,44 @@ static const char *const page_sql =
     "CREATE FUNCTION listed_ends() RETURNS timestamptz[] LANGUAGE sql AS $$SELECT array_agg(timestamptz '2026-01-02 00:00:00+00' +"
     " n * interval '4.32 s' + interval '10 s') FROM generate_series(50000, 50049) n$$";
 
-static void prepare(enum sql_id id)
-{
-    PGresult *result = PQprepare(app, sql_statements[id].name, sql_statements[id].text, 0, NULL);
-    if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        fail_msg("%s", PQresultErrorMessage(result));
-    PQclear(result);
-}
-
 static int setup(void **state)
 {
+    static const char *const commands[] = {partitions_sql, data_sql, large_sql, long_session_sql, page_sql, NULL};
     (void)state;
-    struct forge_error error = {0};
-    cluster = pg_cluster_new(NULL);
-    pg_cluster_create_roles(cluster);
-    const char *database = pg_cluster_create_database(cluster, "forge_owner");
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%s/migrations", getenv("FORGE_SOURCE_DIR"));
-    if (db_migrate_upgrade(pg_cluster_url(cluster, "forge_owner", database), folder, "head", NULL, NULL, &error) != FORGE_OK) {
-        print_error("%s\n", error.message);
-        return 1;
-    }
-    pg_cluster_execute(cluster, "postgres", database, partitions_sql);
-    pg_cluster_execute(cluster, "postgres", database, data_sql);
-    pg_cluster_execute(cluster, "postgres", database, large_sql);
-    pg_cluster_execute(cluster, "postgres", database, long_session_sql);
-    pg_cluster_execute(cluster, "postgres", database, page_sql);
-    pg_cluster_execute(cluster, "postgres", database, "VACUUM ANALYZE");
-    app = PQconnectdb(pg_cluster_url(cluster, "forge_app", database));
-    if (PQstatus(app) != CONNECTION_OK)
-        return 1;
-    PQclear(PQexec(app, "SET forge.organization_id = " HOME));
-    prepare(SQL_TRACE_FIND);
-    prepare(SQL_TRACE_FIGURES);
-    prepare(SQL_TRACE_SPANS);
-    prepare(SQL_TRACE_LOCK);
-    prepare(SQL_TRACE_DELETE_SPANS);
-    prepare(SQL_TRACE_WITH_MODEL);
-    prepare(SQL_TRACE_WITH_PROMPT);
-    prepare(SQL_TRACE_WALK);
-    prepare(SQL_TRACE_HAVING);
-    prepare(SQL_TRACE_PAGE);
-    prepare(SQL_SESSION_LIST);
+    plan_fixture_open(commands);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    PQfinish(app);
-    pg_cluster_free(cluster);
+    plan_fixture_close();
     return 0;
 }
 
 /* ---- what a statement reads ---- */
 
-struct reading {
-    double rows;         /* that scans gave or threw away */
-    double buffers;      /* pages of the whole statement */
-    double found;        /* rows of the answer */
-    bool days[DAYS + 1]; /* partitions that were looked into */
-};
-
-static double number(const json_t *node, const char *name)
+static struct plan_reading read_project(enum plan_mode mode, enum sql_id id, const char *arguments)
 {
-    return json_number_value(json_object_get(node, name));
+    char all[2048];
+    snprintf(all, sizeof all, PROJECT ", %s", arguments);
+    return plan_read(mode, id, all);
 }
 
-/* A partition without spans is read from end to end as well as by an index: nothing is there. */
-static bool is_walk(const json_t *node, const char *table)
+/* day: of January, the only one that is looked into; 0 = any. */
+static void expect(enum sql_id id, const char *arguments, unsigned day, unsigned found, unsigned rows_max, unsigned buffers_max)
 {
-    double rows = number(node, "Actual Rows") + number(node, "Rows Removed by Filter");
-    return strcmp(json_string_value(json_object_get(node, "Node Type")), "Seq Scan") == 0 && strcmp(table, "projects") != 0 && rows > SPANS;
-}
-
-/* Adds up the scans of tables below a node. */
-static void node_read(const json_t *node, struct reading *out)
-{
-    const char *table = json_string_value(json_object_get(node, "Relation Name"));
-    size_t index;
-    const json_t *child;
-    if (table != NULL && number(node, "Actual Loops") > 0) {
-        if (is_walk(node, table))
-            fail_msg("%s is read from end to end", table);
-        if (strncmp(table, "spans_202601", 12) == 0)
-            out->days[atoi(table + 12)] = true;
-        out->rows +=
-            (number(node, "Actual Rows") + number(node, "Rows Removed by Filter") + number(node, "Rows Removed by Index Recheck")) *
-            number(node, "Actual Loops");
-    }
-    json_array_foreach(json_object_get(node, "Plans"), index, child) node_read(child, out);
-}
-
-static struct reading explain(enum sql_id id, const char *arguments)
-{
-    char sql[2048];
-    struct reading reading = {0};
-    snprintf(sql, sizeof sql, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE %s (" HOME ", " PROJECT ", %s)", sql_statements[id].name,
-             arguments);
-    PGresult *result = PQexec(app, sql);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQresultErrorMessage(result));
-    json_t *root = json_loads(PQgetvalue(result, 0, 0), 0, NULL);
-    assert_non_null(root);
-    const json_t *top = json_object_get(json_array_get(root, 0), "Plan");
-    node_read(top, &reading);
-    reading.buffers = number(top, "Shared Hit Blocks") + number(top, "Shared Read Blocks");
-    reading.found = number(top, "Actual Rows");
-    json_decref(root);
-    PQclear(result);
-    return reading;
-}
-
-/* With a plan for these values and with the one for any, PostgreSQL may take either. day: the only one that is looked into, 0 = any. */
-static void expect(enum sql_id id, const char *arguments, int day, unsigned found, unsigned rows_max, unsigned buffers_max)
-{
-    static const char *const modes[] = {"SET plan_cache_mode = force_custom_plan", "SET plan_cache_mode = force_generic_plan"};
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        PQclear(PQexec(app, modes[i]));
-        struct reading reading = explain(id, arguments);
+    char table[32];
+    snprintf(table, sizeof table, "spans_202601%02u", day);
+    for (enum plan_mode mode = PLAN_CUSTOM; mode < PLAN_MODES; mode++) {
+        const struct plan_reading reading = read_project(mode, id, arguments);
         if (reading.found != found || reading.rows > rows_max || reading.buffers > buffers_max)
-            fail_msg("%s, %s (%s) finds %.0f, reads %.0f rows (at most %u) and %.0f buffers (at most %u)", modes[i],
-                     sql_statements[id].name, arguments, reading.found, reading.rows, rows_max, reading.buffers, buffers_max);
-        for (int other = 1; day != 0 && other <= DAYS; other++)
-            if (reading.days[other] != (other == day))
-                fail_msg("%s, %s (%s): day %d", modes[i], sql_statements[id].name, arguments, other);
+            fail_msg("%s, %s (%s) finds %.0f (%u), reads %.0f rows (at most %u) and %.0f buffers (at most %u)", plan_mode_names[mode],
+                     sql_statements[id].name, arguments, reading.found, found, reading.rows, rows_max, reading.buffers, buffers_max);
+        if (day != 0) {
+            assert_int_equal(reading.day_count, 1);
+            assert_string_equal(reading.days[0], table);
+        }
     }
 }
 
@@ -260,17 +160,13 @@ static void test_a_deletion_touches_its_days_only(void **state)
 {
     (void)state;
     expect(SQL_TRACE_LOCK, TRACE, 0, 1, 2, 30);
-    PQclear(PQexec(app, "BEGIN"));
-    PQclear(PQexec(app, "SAVEPOINT before"));
-    PQclear(PQexec(app, "SET plan_cache_mode = force_custom_plan"));
-    struct reading custom = explain(SQL_TRACE_DELETE_SPANS, TRACE ", " TIMES);
-    PQclear(PQexec(app, "ROLLBACK TO before"));
-    PQclear(PQexec(app, "SET plan_cache_mode = force_generic_plan"));
-    struct reading generic = explain(SQL_TRACE_DELETE_SPANS, TRACE ", " TIMES);
-    PQclear(PQexec(app, "ROLLBACK"));
-    assert_true(custom.rows == SPANS && generic.rows == SPANS && custom.buffers < 50 && generic.buffers < 50);
-    for (int day = 1; day <= DAYS; day++)
-        assert_true(custom.days[day] == (day == 4) && generic.days[day] == (day == 4));
+    for (enum plan_mode mode = PLAN_CUSTOM; mode < PLAN_MODES; mode++) {
+        plan_fixture_execute("BEGIN");
+        const struct plan_reading reading = read_project(mode, SQL_TRACE_DELETE_SPANS, TRACE ", " TIMES);
+        plan_fixture_execute("ROLLBACK");
+        assert_true(reading.rows == SPANS && reading.buffers < 50 && reading.day_count == 1);
+        assert_string_equal(reading.days[0], "spans_20260104");
+    }
 }
 
 /* ---- lists ---- */

@@ -55,8 +55,8 @@ static Google__Protobuf__Int64Value *cost_of(struct rpc_call *call, const struct
     return cost;
 }
 
-/* A span with only what no column holds. */
-static forge_code details_read(struct rpc_call *call, const struct db_row *row, Forge__V1__Span **out)
+/* A span with only what no column holds; NULL where the call fails, with *out_rc. */
+static Forge__V1__Span *details_read(struct rpc_call *call, const struct db_row *row, forge_code *out_rc)
 {
     /* What a span of 1 MiB may need is bounded by the call's arena. */
     static const struct forge_message_limits limits = {.decoded_max = 64 << 20, .depth_max = 8};
@@ -64,15 +64,14 @@ static forge_code details_read(struct rpc_call *call, const struct db_row *row, 
     ProtobufCMessage *message;
     struct forge_error error = {0};
     const uint8_t *details = db_row_is_null(row, "details") ? (const uint8_t *)"" : db_row_bytes(row, "details", &size);
-    if (details == NULL)
-        return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the spans need too much memory");
-    forge_code rc = forge_message_unpack(&forge__v1__span__descriptor, details, size, &limits, call->arena, &message, &error);
-    if (rc == FORGE_RESOURCE_EXHAUSTED)
-        return rpc_call_fail(call, rc, "the spans need too much memory");
-    if (rc != FORGE_OK)
-        return rpc_call_fail(call, FORGE_DATA_LOSS, "the stored attributes of a span cannot be read");
-    *out = (Forge__V1__Span *)message;
-    return FORGE_OK;
+    forge_code rc = details == NULL
+                        ? FORGE_RESOURCE_EXHAUSTED
+                        : forge_message_unpack(&forge__v1__span__descriptor, details, size, &limits, call->arena, &message, &error);
+    if (rc == FORGE_OK)
+        return (Forge__V1__Span *)message;
+    *out_rc = rc == FORGE_RESOURCE_EXHAUSTED ? rpc_call_fail(call, rc, "the spans need too much memory")
+                                             : rpc_call_fail(call, FORGE_DATA_LOSS, "the stored attributes of a span cannot be read");
+    return NULL;
 }
 
 static void identity_from_row(struct rpc_call *call, const struct db_row *row, Forge__V1__Span *out)
@@ -105,9 +104,9 @@ static void use_from_row(struct rpc_call *call, const struct db_row *row, Forge_
 
 forge_code trace_span_reply(struct rpc_call *call, const struct db_row *row, Forge__V1__Span **out)
 {
-    Forge__V1__Span *span;
-    forge_code rc = details_read(call, row, &span);
-    if (rc != FORGE_OK)
+    forge_code rc = FORGE_OK;
+    Forge__V1__Span *span = details_read(call, row, &rc);
+    if (span == NULL)
         return rc;
     identity_from_row(call, row, span);
     use_from_row(call, row, span);

@@ -362,29 +362,31 @@ static void results_set(const struct batch *batch, Forge__V1__RecordScoresRespon
 
 forge_code trace_record_scores(struct rpc_call *call, const Forge__V1__RecordScoresRequest *in, Forge__V1__RecordScoresResponse *out)
 {
-    struct batch batch;
-    forge_code rc = request_check(call, in, &batch);
+    struct batch *batch = forge_arena_calloc(call->arena, 1, sizeof *batch); /* what is queued last reads it after this has returned */
+    if (batch == NULL)
+        return rpc_call_fail(call, FORGE_RESOURCE_EXHAUSTED, "the scores need too much memory");
+    forge_code rc = request_check(call, in, batch);
     if (rc == FORGE_OK)
-        rc = batch_fill(&batch, in, out);
+        rc = batch_fill(batch, in, out);
     if (rc != FORGE_OK)
         return rc;
-    sort(&batch);
-    rc = insert(&batch);
+    sort(batch);
+    rc = insert(batch);
     if (rc == FORGE_FAILED_PRECONDITION && reply_violates(call, "scores_project_id_fkey"))
-        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &batch.project_id)); /* deleted just now */
+        return rpc_call_fail(call, FORGE_NOT_FOUND, "project %s not found", reply_uuid(call, &batch->project_id)); /* deleted just now */
     if (rc == FORGE_OK)
-        rc = lock_stored(&batch);
+        rc = lock_stored(batch);
     if (rc != FORGE_OK)
         return rc;
-    if (batch.all.count > 0)
-        follow_all(&batch);
-    if (batch.stored.count > 0)
-        queue_keep_stored(&batch);
-    if (batch.given.count > 0)
-        queue_keep_given(&batch);
-    if (batch.present.count > 0)
-        queue_replace(&batch);
-    results_set(&batch, out);
+    if (batch->all.count > 0)
+        follow_all(batch);
+    if (batch->stored.count > 0)
+        queue_keep_stored(batch);
+    if (batch->given.count > 0)
+        queue_keep_given(batch);
+    if (batch->present.count > 0)
+        queue_replace(batch);
+    results_set(batch, out);
     return FORGE_OK;
 }
 

@@ -1,6 +1,7 @@
 /* Fault 12: kill -9 of `forged maintain archive-executions`, and of restore-executions, and cuts of their connection, at random points.
  * Each execution is in the table or in one complete archive, as strangers read it; statistics never change; once all is restored the table
  * is the one from before. */
+#include "maintain_run.h"
 #include "writes.h"
 
 #include "wire/clock.h"
@@ -11,12 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { FILL = 50000, VERSIONS = 5, LINE_SIZE = 1024, KILL_MS = 200 };
+enum { FILL = 50000, VERSIONS = 5, KILL_MS = 200 };
 
 static struct world world;
 static const char archive[] = "archive-executions --rows-per-file 1000 --folder files";
@@ -79,46 +79,6 @@ static bool is_same(char *now, const char *before)
 
 /* ---- commands ---- */
 
-static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *format, ...)
-{
-    char line[LINE_SIZE], programs[LINE_SIZE];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    const char *folder = getenv("PG_BINDIR");
-    snprintf(programs, sizeof programs, "PG_BINDIR=%s", folder ? folder : "");
-    const char *const words[] = {"-c", line, NULL}, *const environment[] = {programs, NULL};
-    struct child_output output;
-    child_run("/bin/sh", words, environment, forged_world_folder(world.files), &output);
-    if (output.exit_code != 0)
-        fail_msg("%s\nended with %d:\n%s%s", line, output.exit_code, output.out, output.err);
-    child_output_done(&output);
-}
-
-static pid_t run_start(const char *command)
-{
-    char line[LINE_SIZE];
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child > 0)
-        return child;
-    snprintf(line, sizeof line, "exec '%s/bin/forged' maintain %s", getenv("FORGE_BINARY_DIR"), command);
-    if (chdir(forged_world_folder(world.files)) != 0 || freopen("/dev/null", "w", stdout) == NULL)
-        _exit(125);
-    execl("/bin/sh", "sh", "-c", line, (char *)NULL);
-    _exit(126);
-}
-
-/* 0 when it ended well. */
-static int run_end(pid_t child)
-{
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 static void wait_some(long ms_max)
 {
     usleep((useconds_t)((uint64_t)rand() % ((uint64_t)ms_max * 1000 * fault_time_factor())));
@@ -127,10 +87,10 @@ static void wait_some(long ms_max)
 /* True when it was through before. */
 static bool run_killed(const char *command, long ms_max)
 {
-    pid_t child = run_start(command);
+    pid_t child = fault_maintain_start(&world, command);
     wait_some(ms_max);
     kill(child, SIGKILL);
-    int code = run_end(child);
+    int code = fault_maintain_end(&world, child);
     assert_true(code == 0 || code == 128 + SIGKILL);
     return code == 0;
 }
@@ -138,10 +98,10 @@ static bool run_killed(const char *command, long ms_max)
 /* Its connection to PostgreSQL is cut instead; true when it was through before, or went on because it had none yet. */
 static bool run_cut(const char *command, long ms_max)
 {
-    pid_t child = run_start(command);
+    pid_t child = fault_maintain_start(&world, command);
     wait_some(ms_max);
     world_execute(&world, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'forged admin'");
-    int code = run_end(child);
+    int code = fault_maintain_end(&world, child);
     assert_in_range(code, 0, 1);
     return code == 0;
 }
@@ -162,9 +122,10 @@ static void count_files(struct fault_count *count)
 {
     const char *url = pg_cluster_url(world.cluster, "postgres", world.database);
     world_execute(&world, "CREATE TABLE found (id bigint)");
-    shell("zstdcat files/*/*.zst | grep -o '^{\"organization_id\":\"[^\"]*\",\"id\":[0-9]*' | grep -o '[0-9]*$' |"
-          " ${PG_BINDIR:+$PG_BINDIR/}psql -q '%s' -c 'COPY found (id) FROM STDIN'",
-          url);
+    fault_shell(&world,
+                "zstdcat files/*/*.zst | grep -o '^{\"organization_id\":\"[^\"]*\",\"id\":[0-9]*' | grep -o '[0-9]*$' |"
+                " ${PG_BINDIR:+$PG_BINDIR/}psql -q '%s' -c 'COPY found (id) FROM STDIN'",
+                url);
     world_execute(&world, "INSERT INTO found (id) SELECT id FROM executions");
     long distinct = (long)world_number(&world, "SELECT count(DISTINCT id) FROM found");
     count->lost += recorded - distinct;
@@ -202,12 +163,12 @@ static void test_a_killed_archiver_loses_and_doubles_nothing(void **state)
         free(stats_before);
         stats_before = stats();
     }
-    assert_int_equal(run_end(run_start(archive)), 0);
+    assert_int_equal(fault_maintain_end(&world, fault_maintain_start(&world, archive)), 0);
     same &= is_same(stats(), stats_before);
     count_rows(&count);
     count_files(&count);
-    shell("for folder in files/*; do (cd $folder && sha256sum --check --strict --quiet SHA256SUMS) || exit 1; done");
-    shell("zstd -q -t files/*/*.zst && test $(cat files/*/SHA256SUMS | wc -l) = $(ls files/*/*.zst | wc -l)");
+    fault_shell(&world, "for folder in files/*; do (cd $folder && sha256sum --check --strict --quiet SHA256SUMS) || exit 1; done");
+    fault_shell(&world, "zstd -q -t files/*/*.zst && test $(cat files/*/SHA256SUMS | wc -l) = $(ls files/*/*.zst | wc -l)");
     long leaked = left_over();
     fprintf(stderr, "%ld executions; %ld of the kills left an archive unfinished\n", recorded, unfinished);
     bool ok = same && count.lost == 0 && count.duplicated == 0 && leaked == 0 && unfinished > 0;
@@ -252,7 +213,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    shell("rm -rf files");
+    fault_shell(&world, "rm -rf files");
     free(stats_before);
     world_close(&world);
     return 0;

@@ -1,5 +1,6 @@
 /* kill -9 of `forged maintain` while it detaches, archives and drops days of spans, and cuts of its connections. Each span is in the table,
  * in a detached partition or in one complete archive, as strangers read it. */
+#include "maintain_run.h"
 #include "writes.h"
 
 #include "wire/clock.h"
@@ -16,16 +17,7 @@
 
 #include <cmocka.h>
 
-enum {
-    OLD_DAYS = 8,
-    LIMIT_DAYS = 20,
-    OLD_TRACES = 100,
-    KEPT_TRACES = 20,
-    SPANS_OF_TRACE = 3,
-    LINE_SIZE = 1024,
-    RANDOM_MS = 500,
-    WAITS = 60000
-};
+enum { OLD_DAYS = 8, LIMIT_DAYS = 20, OLD_TRACES = 100, KEPT_TRACES = 20, SPANS_OF_TRACE = 3, RANDOM_MS = 500, WAITS = 60000 };
 static const char pass[] = "--trace-retention-days 20 --trace-archive-folder files", make_days[] = "--span-age-max 720h";
 /* Partitions of spans that are in the table no more. */
 #define DETACHED                                                                                                                           \
@@ -95,49 +87,9 @@ static void count_rows(struct fault_count *count)
 
 /* ---- commands ---- */
 
-static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void shell(const char *format, ...)
-{
-    char line[LINE_SIZE], programs[LINE_SIZE];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
-    va_end(arguments);
-    const char *folder = getenv("PG_BINDIR");
-    snprintf(programs, sizeof programs, "PG_BINDIR=%s", folder ? folder : "");
-    const char *const words[] = {"-c", line, NULL}, *const environment[] = {programs, NULL};
-    struct child_output output;
-    child_run("/bin/sh", words, environment, forged_world_folder(world.files), &output);
-    if (output.exit_code != 0)
-        fail_msg("%s\nended with %d:\n%s%s", line, output.exit_code, output.out, output.err);
-    child_output_done(&output);
-}
-
-static pid_t run_start(const char *flags)
-{
-    char line[LINE_SIZE];
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child > 0)
-        return child;
-    snprintf(line, sizeof line, "exec '%s/bin/forged' maintain %s", getenv("FORGE_BINARY_DIR"), flags);
-    if (chdir(forged_world_folder(world.files)) != 0 || freopen("/dev/null", "w", stdout) == NULL)
-        _exit(125);
-    execl("/bin/sh", "sh", "-c", line, (char *)NULL);
-    _exit(126);
-}
-
-/* 0 when it ended well. */
-static int run_end(pid_t child)
-{
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 static int run(const char *flags)
 {
-    return run_end(run_start(flags));
+    return fault_maintain_end(&world, fault_maintain_start(&world, flags));
 }
 
 static bool has_ended(pid_t child)
@@ -183,7 +135,7 @@ static void wait_at_random(void)
 /* The connections of every third are cut instead. True when it was through before. */
 static bool run_killed(long landed)
 {
-    pid_t child = run_start(pass);
+    pid_t child = fault_maintain_start(&world, pass);
     if (landed % (STEPS + 1) < STEPS)
         wait_for_step(child, steps[landed % (STEPS + 1)]);
     else
@@ -192,7 +144,7 @@ static bool run_killed(long landed)
         number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'forged admin'");
     else
         kill(child, SIGKILL);
-    int code = run_end(child);
+    int code = fault_maintain_end(&world, child);
     assert_true(code == 0 || code == 1 || code == 128 + SIGKILL);
     wait_for_its_end();
     return code == 0;
@@ -209,11 +161,11 @@ static void run_killed_while_it_detaches(void)
     PQclear(PQexec(reader, "BEGIN"));
     PQclear(PQexec(reader, "SELECT count(*) FROM spans"));
     assert_int_equal(PQtransactionStatus(reader), PQTRANS_INTRANS);
-    pid_t child = run_start(pass);
+    pid_t child = fault_maintain_start(&world, pass);
     while (number("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '% DETACH PARTITION %' AND wait_event_type = 'Lock'") == 0)
         assert_false(has_ended(child));
     kill(child, SIGKILL);
-    assert_int_equal(run_end(child), 128 + SIGKILL);
+    assert_int_equal(fault_maintain_end(&world, child), 128 + SIGKILL);
     wait_for_its_end();
     PQfinish(reader);
 }
@@ -234,9 +186,10 @@ static void count_files(struct fault_count *count)
     const char *url = pg_cluster_url(world.cluster, "postgres", world.database);
     world_execute(&world,
                   "CREATE SCHEMA archived; CREATE TABLE archived.spans (LIKE public.spans); CREATE TABLE archived.lines (line json)");
-    shell("zstdcat files/*/*.zst | ${PG_BINDIR:+$PG_BINDIR/}psql -q '%s'"
-          " -c \"COPY archived.lines FROM STDIN (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')\"",
-          url);
+    fault_shell(&world,
+                "zstdcat files/*/*.zst | ${PG_BINDIR:+$PG_BINDIR/}psql -q '%s'"
+                " -c \"COPY archived.lines FROM STDIN (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')\"",
+                url);
     world_execute(&world,
                   "INSERT INTO archived.spans SELECT s.* FROM archived.lines, json_populate_record(NULL::archived.spans, line) AS s;"
                   " INSERT INTO archived.spans SELECT * FROM spans");
@@ -281,8 +234,8 @@ static void test_a_killed_pass_loses_and_doubles_nothing(void **state)
     assert_int_equal(run(pass), 0);
     count_rows(&count);
     count_files(&count);
-    shell("for folder in files/*; do (cd $folder && sha256sum --check --strict --quiet SHA256SUMS) || exit 1; done");
-    shell("zstd -q -t files/*/*.zst && test $(cat files/*/SHA256SUMS | wc -l) = $(ls files/*/*.zst | wc -l)");
+    fault_shell(&world, "for folder in files/*; do (cd $folder && sha256sum --check --strict --quiet SHA256SUMS) || exit 1; done");
+    fault_shell(&world, "zstd -q -t files/*/*.zst && test $(cat files/*/SHA256SUMS | wc -l) = $(ls files/*/*.zst | wc -l)");
     long leaked = left_over();
     fprintf(stderr, "%ld spans; kills left a partition being detached %ld, whole %ld, archived in part %ld times, a file unfinished %ld\n",
             recorded, found[DETACHING], found[DETACHED_WHOLE], found[DETACHED_PARTLY], found[UNFINISHED]);
@@ -307,7 +260,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    shell("rm -rf files");
+    fault_shell(&world, "rm -rf files");
     PQfinish(watcher);
     world_close(&world);
     return 0;

@@ -68,14 +68,8 @@ static void test_apply_names_what_is_wrong(void **state)
         {"kind: organization\nslug: a\n",
          "forgectl: m.yaml:1:1: admin_email and admin_password are needed: all else is done as this admin\n"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct child_output output;
-        forgectl_write_file("m.yaml", cases[i].text);
-        forgectl_shell(&output, "forgectl apply -f m.yaml");
-        if (output.exit_code != 1 || !strstr(output.err, cases[i].message) || *output.out)
-            fail_msg("%s\nended with %d:\n%s%s", cases[i].text, output.exit_code, output.out, output.err);
-        child_output_done(&output);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        expect_apply_refused(cases[i].text, cases[i].message);
 }
 
 static void test_apply_tells_every_problem_at_once(void **state)

@@ -69,6 +69,16 @@ void forgectl_shell(struct child_output *out, const char *format, ...)
     child_run("/bin/sh", argv, (const char *const *)environment, home, out);
 }
 
+void expect_apply_refused(const char *manifest, const char *message)
+{
+    struct child_output output;
+    forgectl_write_file("m.yaml", manifest);
+    forgectl_shell(&output, "forgectl apply -f m.yaml");
+    if (output.exit_code != 1 || !strstr(output.err, message) || *output.out)
+        fail_msg("%s\nended with %d:\n%s%s", manifest, output.exit_code, output.out, output.err);
+    child_output_done(&output);
+}
+
 static bool is_uuid(const char *text)
 {
     for (size_t i = 0; i < 36; i++)

@@ -37,6 +37,8 @@ void forgectl_shell(struct child_output *out, const char *format, ...) __attribu
 /* Runs a line and compares all of it; NULL texts are not compared. */
 void expect_output(int exit_code, const char *out_text, const char *error_text, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* Applies a manifest that is refused: exit code 1, nothing printed, and the message among the problems. */
+void expect_apply_refused(const char *manifest, const char *message);
 /* Ids become <id>, times <time>; the text shrinks in place. */
 char *normalise(char *text);
 
